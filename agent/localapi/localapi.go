@@ -1,0 +1,38 @@
+// Package localapi is what an agent tells those on its own node: HTTP with JSON
+// over a unix socket.
+//
+//	GET /v1/status   the agent's NodeStatus (api/v1), as of now
+//	GET /v1/routes   []Route, every route that is wanted, learned or in the kernel as ours
+//
+// It guarantees the wire format for agent and ctl alike, and leaves to them what
+// is in it. Errors are JSON {"error": "…"} with a fitting status code.
+package localapi
+
+// Paths of the API.
+const (
+	StatusPath = "/v1/status"
+	RoutesPath = "/v1/routes"
+)
+
+// DefaultSocket is where the agent listens unless told otherwise.
+const DefaultSocket = "/run/cairn/agent.sock"
+
+// Route is one destination, and what became of it.
+type Route struct {
+	// Dst is the destination's prefix.
+	Dst string `json:"dst"`
+	// Origin says why the route is wanted: "pod", "block", "node", "bgp"; "" if
+	// it isn't.
+	Origin string `json:"origin,omitempty"`
+	// From is the pod (namespace/name), the pool, the node or the peer behind Origin.
+	From string `json:"from,omitempty"`
+	// Type is "unicast" or "blackhole".
+	Type string `json:"type,omitempty"`
+	// NextHops are the ways out, as "via 192.0.2.1 dev eth0".
+	NextHops []string `json:"nextHops,omitempty"`
+	// InKernel says that the kernel has just this route.
+	InKernel bool `json:"inKernel"`
+	// Reason says why the kernel has no or another route, or why a learned path
+	// is not wanted.
+	Reason string `json:"reason,omitempty"`
+}

@@ -1,0 +1,108 @@
+package v1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// NodeStatus is what a node's agent says of itself. Only the agent writes it;
+// its name is the node's.
+//
+// +kubebuilder:resource:scope=Cluster
+// +kubebuilder:object:root=true
+type NodeStatus struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Status            NodeStatusStatus `json:"status,omitempty"`
+}
+
+// Condition types of a NodeStatus.
+const (
+	// ConditionReady is true once the first full pass is in the kernel.
+	ConditionReady = "Ready"
+	// ConditionDatastore is true while the datastore answers.
+	ConditionDatastore = "DatastoreAvailable"
+	// ConditionBGP is true while the speaker runs and every peer is Established.
+	ConditionBGP = "BGPEstablished"
+	// ConditionProgrammed is true while everything wanted is in the kernel.
+	ConditionProgrammed = "Programmed"
+)
+
+// NodeStatusStatus is the state of a node's agent at one moment.
+type NodeStatusStatus struct {
+	// UpdatedAt is when the agent last wrote this.
+	UpdatedAt metav1.Time `json:"updatedAt,omitempty"`
+	// Agent says which agent runs and since when.
+	Agent AgentStatus `json:"agent,omitempty"`
+	// Conditions sum it up.
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// BGP is the state of the speaker and its sessions.
+	BGP BGPStatus `json:"bgp,omitempty"`
+	// Routes counts the kernel's routes that are Cairn's.
+	Routes RouteCounts `json:"routes,omitempty"`
+	// Pods is the number of pods attached to this node.
+	Pods int `json:"pods"`
+	// Issues are the faults found in resources, and what came of them.
+	Issues []Issue `json:"issues,omitempty"`
+}
+
+// AgentStatus says which agent runs.
+type AgentStatus struct {
+	Version   string      `json:"version,omitempty"`
+	StartedAt metav1.Time `json:"startedAt,omitempty"`
+}
+
+// BGPStatus is the state of a node's speaker.
+type BGPStatus struct {
+	ASNumber uint32 `json:"asNumber,omitempty"`
+	RouterID string `json:"routerID,omitempty"`
+	// Error says why the speaker does not run.
+	Error string          `json:"error,omitempty"`
+	Peers []BGPPeerStatus `json:"peers,omitempty"`
+}
+
+// Peer types, worded as calicoctl words them.
+const (
+	PeerTypeMesh   = "node-to-node mesh"
+	PeerTypeNode   = "node specific"
+	PeerTypeGlobal = "global"
+)
+
+// BGPPeerStatus is the state of one session.
+type BGPPeerStatus struct {
+	Address  string `json:"address"`
+	ASNumber uint32 `json:"asNumber"`
+	// Type is one of the PeerType texts.
+	Type string `json:"type"`
+	// Name is the node's (mesh) or the BGPPeer's.
+	Name string `json:"name,omitempty"`
+	// State is the session's state in the words of RFC 4271 8.2.2.
+	State string      `json:"state"`
+	Since metav1.Time `json:"since,omitempty"`
+	Flaps uint64      `json:"flaps"`
+	// LastError is why the session ended last or can't come up.
+	LastError string       `json:"lastError,omitempty"`
+	IPv4      PrefixCounts `json:"ipv4,omitempty"`
+	IPv6      PrefixCounts `json:"ipv6,omitempty"`
+}
+
+// PrefixCounts is the number of prefixes of one family in a session.
+type PrefixCounts struct {
+	Received   uint64 `json:"received"`
+	Accepted   uint64 `json:"accepted"`
+	Advertised uint64 `json:"advertised"`
+}
+
+// RouteCounts counts routes.
+type RouteCounts struct {
+	Wanted  int `json:"wanted"`
+	Applied int `json:"applied"`
+	Failed  int `json:"failed"`
+}
+
+// Issue is a fault in a resource and what came of it.
+type Issue struct {
+	// Object is the kind and name, such as "IPPool blue".
+	Object string `json:"object"`
+	// Field is the path of the field at fault, if it is one.
+	Field string `json:"field,omitempty"`
+	// Reason is what is wrong, and what is not done because of it.
+	Reason string `json:"reason"`
+}

@@ -1,0 +1,35 @@
+//go:build never
+
+package cairn
+
+import (
+	_ "github.com/containernetworking/cni/cnitool"
+	_ "github.com/containernetworking/cni/libcni"
+	_ "github.com/containernetworking/cni/pkg/skel"
+	_ "github.com/containernetworking/plugins/pkg/ns"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/mdlayher/netlink"
+	_ "github.com/osrg/gobgp/v4/pkg/apiutil"
+	_ "github.com/osrg/gobgp/v4/pkg/server"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/spf13/cobra"
+	_ "github.com/spf13/cobra/doc"
+	_ "github.com/spf13/pflag"
+	_ "github.com/vishvananda/netlink"
+	_ "github.com/vishvananda/netns"
+	_ "go.etcd.io/etcd/client/v3"
+	_ "go.etcd.io/etcd/server/v3/embed"
+	_ "golang.org/x/net/icmp"
+	_ "golang.org/x/net/ipv4"
+	_ "golang.org/x/net/ipv6"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
+	_ "k8s.io/apimachinery/pkg/api/meta"
+	_ "k8s.io/apimachinery/pkg/api/validation"
+	_ "k8s.io/apimachinery/pkg/runtime"
+	_ "k8s.io/apimachinery/pkg/util/validation/field"
+	_ "pgregory.net/rapid"
+	_ "sigs.k8s.io/yaml"
+)

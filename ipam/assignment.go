@@ -1,0 +1,65 @@
+package ipam
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+)
+
+// Handle names the user of addresses: one interface of one container. A
+// container's ID is never used twice.
+type Handle struct {
+	ContainerID string
+	Interface   string // inside the pod
+}
+
+func (h Handle) String() string { return h.ContainerID + "/" + h.Interface }
+
+// Assignment is who has which addresses on this node. It is immutable.
+type Assignment struct {
+	Handle
+	IPv4      netip.Addr // invalid: none
+	IPv6      netip.Addr // invalid: none
+	Namespace string     // the pod's
+	Pod       string
+	HostLink  string // name of the link's host side
+	Netns     string // path of the pod's network namespace
+	Network   string // name of the CNI network that asked
+	Labels    map[string]string
+}
+
+// Addrs returns the addresses, IPv4 first.
+func (a Assignment) Addrs() []netip.Addr {
+	var as []netip.Addr
+	for _, ip := range []netip.Addr{a.IPv4, a.IPv6} {
+		if ip.IsValid() {
+			as = append(as, ip)
+		}
+	}
+	return as
+}
+
+// Assignments is every assignment of this node at one moment. It is immutable:
+// the same pointer means that nothing changed.
+type Assignments struct{ byHandle map[Handle]Assignment }
+
+// NewAssignments returns the set of these assignments.
+func NewAssignments(as ...Assignment) *Assignments {
+	s := &Assignments{byHandle: make(map[Handle]Assignment, len(as))}
+	for _, a := range as {
+		s.byHandle[a.Handle] = a
+	}
+	return s
+}
+
+// Get returns the assignment of a handle.
+func (s *Assignments) Get(h Handle) (Assignment, bool) {
+	a, ok := s.byHandle[h]
+	return a, ok
+}
+
+// All returns every assignment, in no order.
+func (s *Assignments) All() iter.Seq[Assignment] { return maps.Values(s.byHandle) }
+
+// Len returns the number of assignments.
+func (s *Assignments) Len() int { return len(s.byHandle) }

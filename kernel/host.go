@@ -1,0 +1,62 @@
+package kernel
+
+import (
+	"context"
+	"net/netip"
+)
+
+// Link is a network device as the host has it (rtnetlink(7), RTM_NEWLINK).
+type Link struct {
+	Name  string
+	Index int    // changes when a link is deleted and made again
+	Kind  string // "veth", "bridge", "vxlan", …; "" for a physical device
+	MTU   int    // bytes
+	Up    bool   // administratively up and with carrier (IFF_UP and IFF_LOWER_UP)
+	Alias string // free text on the link (IFLA_IFALIAS); Cairn's mark on a pod's link, see PodAlias
+}
+
+// Addr is an address on a link of the host, with the length of the prefix that
+// is on that link.
+type Addr struct {
+	Link   string
+	Prefix netip.Prefix // not masked: the address and its prefix length
+}
+
+// Host is what the kernel of this host has now, as far as desired state depends
+// on it. It is immutable: share it, never change it.
+type Host struct {
+	Links map[string]Link   // by name
+	Addrs map[Addr]struct{} // every address that is not tentative or failed
+	// Foreign holds the unicast routes of the main table that are not Cairn's,
+	// connected ones included: by these next hops are resolved.
+	Foreign map[RouteKey]Route
+}
+
+// Event is a change of the host.
+type Event struct {
+	Host *Host // the host after the change
+	// Routes holds the routes of ours that the kernel says were changed, by us or
+	// by others; nil: it is gone.
+	Routes map[RouteKey]*Route
+	// Down holds the names of links that went down, vanished or were made anew:
+	// the kernel drops their routes without a word.
+	Down []string
+	// Overrun says that events were lost: whatever was read before is in doubt.
+	Overrun bool
+}
+
+// Watcher tells about changes of the host.
+type Watcher interface {
+	// Watch calls f with a complete Host as soon as it has one, then after each
+	// change; changes that come together may be told together. It makes good
+	// lost events by reading everything again. It returns when ctx is done (with
+	// nil) or the kernel can't be asked. f must not block.
+	Watch(ctx context.Context, f func(Event)) error
+}
+
+// Conntrack is the kernel's table of connections.
+type Conntrack interface {
+	// Flush forgets every connection from or to the address, so that its next user
+	// does not inherit them.
+	Flush(ctx context.Context, addr netip.Addr) error
+}
