@@ -1,0 +1,75 @@
+// Package reconcile makes tables of the world equal to what is wanted: one loop
+// for routes, sysctls, BGP peers and whatever else can be read and written by
+// key.
+//
+// It guarantees that additions and changes of all tables go before any deletion,
+// in the order of the tables, deletions in the reverse order; that a key that
+// fails does not stop its neighbours and is tried again with a growing delay;
+// and that a pass over an unchanged world writes nothing. It leaves to the caller
+// what is wanted and when to pass. One goroutine passes; anyone may ask.
+package reconcile
+
+import (
+	"context"
+	"time"
+)
+
+// Table is a kind of object in the world. See kernel.Table, which is the same.
+type Table[K, V comparable] interface {
+	Read(ctx context.Context) (map[K]V, error)
+	Write(ctx context.Context, set map[K]V, del []K) error
+}
+
+// Step is a tracker as Pass sees it.
+type Step interface {
+	set(ctx context.Context) error
+	del(ctx context.Context) error
+	retry() time.Time
+}
+
+// Pass makes the tables what they should be: sets in the order of the steps,
+// then deletes in the reverse order. A table that fails as a whole ends the pass,
+// since what follows may rely on it. Keys that fail are kept by their tracker.
+// Retry is when to pass again at the latest for what failed; zero: nothing did.
+func Pass(ctx context.Context, steps ...Step) (retry time.Time, err error) {
+	err = pass(ctx, steps)
+	for _, s := range steps {
+		if at := s.retry(); !at.IsZero() && (retry.IsZero() || at.Before(retry)) {
+			retry = at
+		}
+	}
+	return retry, err
+}
+
+func pass(ctx context.Context, steps []Step) error {
+	for _, s := range steps {
+		if err := s.set(ctx); err != nil {
+			return err
+		}
+	}
+	for i := len(steps) - 1; i >= 0; i-- {
+		if err := steps[i].del(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Diff returns what must be set and what must be deleted to make have equal to
+// want.
+func Diff[K, V comparable](want, have map[K]V) (set map[K]V, del []K) {
+	for k, v := range want {
+		if old, ok := have[k]; !ok || old != v {
+			if set == nil {
+				set = make(map[K]V)
+			}
+			set[k] = v
+		}
+	}
+	for k := range have {
+		if _, ok := want[k]; !ok {
+			del = append(del, k)
+		}
+	}
+	return set, del
+}

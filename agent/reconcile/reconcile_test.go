@@ -1,0 +1,305 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// world is a table in memory that notes what is written.
+type world struct {
+	name   string
+	have   map[string]int
+	fail   map[string]error
+	down   error
+	log    *[]string
+	onRead func()
+}
+
+func (w *world) Read(context.Context) (map[string]int, error) {
+	if w.log != nil {
+		*w.log = append(*w.log, w.name+" read")
+	}
+	if w.down != nil {
+		return nil, w.down
+	}
+	got := maps.Clone(w.have)
+	if w.onRead != nil {
+		w.onRead()
+	}
+	return got, nil
+}
+
+type keyError struct {
+	key string
+	err error
+}
+
+func (e keyError) Error() string  { return e.key + ": " + e.err.Error() }
+func (e keyError) FailedKey() any { return e.key }
+
+func (w *world) Write(_ context.Context, set map[string]int, del []string) error {
+	if w.down != nil {
+		return w.down
+	}
+	var errs []error
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		*w.log = append(*w.log, fmt.Sprintf("%s set %s=%d", w.name, k, set[k]))
+		if err := w.fail[k]; err != nil {
+			errs = append(errs, keyError{k, err})
+			continue
+		}
+		w.have[k] = set[k]
+	}
+	slices.Sort(del)
+	for _, k := range del {
+		*w.log = append(*w.log, w.name+" delete "+k)
+		if err := w.fail[k]; err != nil {
+			errs = append(errs, fmt.Errorf("wrapped: %w", keyError{k, err}))
+			continue
+		}
+		delete(w.have, k)
+	}
+	return errors.Join(errs...)
+}
+
+func newWorld(name string, log *[]string, have map[string]int) (*world, *Tracker[string, int]) {
+	w := &world{name: name, have: have, fail: map[string]error{}, log: log}
+	return w, NewTracker(name, w)
+}
+
+func TestDiff(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		want, have map[string]int
+		set        map[string]int
+		del        []string
+	}{
+		{name: "nothing"},
+		{name: "equal", want: map[string]int{"a": 1}, have: map[string]int{"a": 1}},
+		{name: "new", want: map[string]int{"a": 1}, set: map[string]int{"a": 1}},
+		{name: "changed", want: map[string]int{"a": 2}, have: map[string]int{"a": 1}, set: map[string]int{"a": 2}},
+		{name: "gone", have: map[string]int{"a": 1}, del: []string{"a"}},
+		{name: "zero value is a value", want: map[string]int{"a": 0}, set: map[string]int{"a": 0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set, del := Diff(test.want, test.have)
+			if d := cmp.Diff(test.set, set); d != "" {
+				t.Errorf("set (-want +got):\n%s", d)
+			}
+			if d := cmp.Diff(test.del, del); d != "" {
+				t.Errorf("del (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestPassOrder(t *testing.T) {
+	var log []string
+	_, a := newWorld("a", &log, map[string]int{"old": 1})
+	_, b := newWorld("b", &log, map[string]int{"old": 1, "same": 2})
+	a.Want(map[string]int{"new": 1}, nil)
+	b.Want(map[string]int{"new": 1, "same": 2}, nil)
+	if retry, err := Pass(t.Context(), a, b); err != nil || !retry.IsZero() {
+		t.Fatalf("Pass = %v, %v", retry, err)
+	}
+	want := []string{"a read", "a set new=1", "b read", "b set new=1", "b delete old", "a delete old"}
+	if d := cmp.Diff(want, log); d != "" {
+		t.Errorf("first pass (-want +got):\n%s", d)
+	}
+	log = nil
+	if _, err := Pass(t.Context(), a, b); err != nil || log != nil {
+		t.Errorf("second pass: %v, did %v", err, log)
+	}
+}
+
+func TestFailingKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		w, a := newWorld("a", &log, map[string]int{"stuck": 1})
+		w.fail["bad"] = errors.New("no")
+		w.fail["stuck"] = errors.New("busy")
+		a.Want(map[string]int{"bad": 1, "good": 1}, nil)
+		retry, err := Pass(t.Context(), a)
+		if err != nil || retry.IsZero() || retry.After(time.Now().Add(minRetry)) {
+			t.Fatalf("Pass = %v, %v", time.Until(retry), err)
+		}
+		if !a.Applied("good") || a.Applied("bad") {
+			t.Error("the neighbour of the failing key was not applied")
+		}
+		if got := a.Status(); got.Failed != 2 || got.Applied != 1 || got.Wanted != 2 {
+			t.Errorf("Status = %+v", got)
+		}
+		log = nil
+		if _, err := Pass(t.Context(), a); err != nil || log != nil {
+			t.Errorf("a pass before the retry is due: %v, did %v", err, log)
+		}
+		last := time.Duration(0)
+		for range 40 {
+			retry, _ := Pass(t.Context(), a)
+			last = time.Until(retry)
+			time.Sleep(last) // the bubble's clock
+		}
+		if last < maxRetry/2 || last > maxRetry {
+			t.Errorf("the delay grew to %v", last)
+		}
+		clear(w.fail)
+		time.Sleep(maxRetry)
+		if retry, err := Pass(t.Context(), a); err != nil || !retry.IsZero() {
+			t.Errorf("Pass = %v, %v", retry, err)
+		}
+		if d := cmp.Diff(map[string]int{"bad": 1, "good": 1}, w.have); d != "" {
+			t.Error(d)
+		}
+		if got := a.Failures(); len(got) != 0 {
+			t.Errorf("Failures = %v", got)
+		}
+	})
+}
+
+func TestBrokenTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		wa, a := newWorld("a", &log, map[string]int{})
+		wb, b := newWorld("b", &log, map[string]int{"old": 1})
+		a.Want(map[string]int{"x": 1}, nil)
+		b.Want(map[string]int{"x": 1}, nil)
+		wa.down = errors.New("gone fishing")
+		for range 3 {
+			retry, err := Pass(t.Context(), a, b)
+			if err == nil || retry.IsZero() {
+				t.Fatalf("Pass = %v, %v", retry, err)
+			}
+			time.Sleep(time.Until(retry))
+		}
+		if len(wb.have) != 1 || a.Err() == nil {
+			t.Error("the pass went on after a table failed as a whole")
+		}
+		wa.down = nil
+		time.Sleep(maxRetry)
+		if retry, err := Pass(t.Context(), a, b); err != nil || !retry.IsZero() || a.Err() != nil {
+			t.Errorf("Pass = %v, %v", retry, err)
+		}
+		if wb.have["x"] != 1 || wb.have["old"] != 0 {
+			t.Errorf("b holds %v", wb.have)
+		}
+	})
+}
+
+func TestKeep(t *testing.T) {
+	var log []string
+	w, a := newWorld("a", &log, map[string]int{"kept": 7, "old": 1})
+	a.Want(nil, func(_ string, v int) bool { return v == 7 })
+	Pass(t.Context(), a)
+	if d := cmp.Diff(map[string]int{"kept": 7}, w.have); d != "" {
+		t.Error(d)
+	}
+	a.Want(nil, nil)
+	Pass(t.Context(), a)
+	if len(w.have) != 0 {
+		t.Errorf("after keep ended: %v", w.have)
+	}
+}
+
+func TestObserve(t *testing.T) {
+	var log []string
+	w, a := newWorld("a", &log, map[string]int{})
+	a.Want(map[string]int{"x": 1, "y": 1}, nil)
+	Pass(t.Context(), a)
+	one, two := 1, 2
+	if a.Observe("x", &one) {
+		t.Error("the echo of our own write was news")
+	}
+	delete(w.have, "x")
+	w.have["z"] = 2
+	if !a.Observe("x", nil) || !a.Observe("z", &two) {
+		t.Error("foreign changes were no news")
+	}
+	log = nil
+	Pass(t.Context(), a)
+	if d := cmp.Diff([]string{"a set x=1", "a delete z"}, log); d != "" {
+		t.Errorf("healing (-want +got):\n%s", d)
+	}
+	delete(w.have, "y")
+	a.Forget(func(k string, _ int) bool { return k == "y" })
+	Pass(t.Context(), a)
+	if w.have["y"] != 1 {
+		t.Error("a forgotten key was not written again")
+	}
+	// A change that comes while the table is read must not be lost.
+	w.onRead = func() { delete(w.have, "x"); a.Observe("x", nil) }
+	a.Doubt()
+	log = nil
+	Pass(t.Context(), a)
+	if d := cmp.Diff([]string{"a read", "a set x=1"}, log); d != "" {
+		t.Errorf("change while reading (-want +got):\n%s", d)
+	}
+}
+
+func TestVoids(t *testing.T) {
+	var log []string
+	_, a := newWorld("a", &log, map[string]int{})
+	wb, b := newWorld("b", &log, map[string]int{})
+	a.Voids(b)
+	a.Want(map[string]int{"config": 1}, nil)
+	b.Want(map[string]int{"peer": 1}, nil)
+	Pass(t.Context(), a, b)
+	a.Want(map[string]int{"config": 2}, nil)
+	clear(wb.have) // a new speaker has no peers
+	Pass(t.Context(), a, b)
+	if wb.have["peer"] != 1 {
+		t.Error("the peer was not written to the new speaker")
+	}
+}
+
+// TestAnyOrder walks through random wants, foreign changes, doubts and faults:
+// once the faults end the world is what is wanted, and a second pass is idle.
+func TestAnyOrder(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var log []string
+			w, a := newWorld("a", &log, map[string]int{})
+			key := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+			objects := rapid.MapOf(key, rapid.IntRange(0, 2))
+			want := map[string]int{}
+			for range rapid.IntRange(1, 20).Draw(rt, "steps") {
+				switch rapid.IntRange(0, 5).Draw(rt, "step") {
+				case 0:
+					want = objects.Draw(rt, "want")
+					a.Want(want, nil)
+				case 1:
+					k, v := key.Draw(rt, "key"), rapid.IntRange(0, 2).Draw(rt, "value")
+					w.have[k] = v
+					a.Observe(k, &v)
+				case 2:
+					k := key.Draw(rt, "key")
+					delete(w.have, k)
+					a.Observe(k, nil)
+				case 3:
+					w.fail[key.Draw(rt, "key")] = errors.New("fault")
+				case 4:
+					a.Doubt()
+				}
+				Pass(t.Context(), a)
+			}
+			clear(w.fail)
+			time.Sleep(maxRetry)
+			Pass(t.Context(), a)
+			if d := cmp.Diff(want, w.have); d != "" {
+				rt.Fatalf("(-want +got):\n%s", d)
+			}
+			log = nil
+			if retry, err := Pass(t.Context(), a); err != nil || !retry.IsZero() || log != nil {
+				rt.Fatalf("second pass: %v, %v, did %v", retry, err, log)
+			}
+		})
+	})
+}
