@@ -11,6 +11,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 )
 
@@ -27,13 +29,14 @@ type Step interface {
 	retry() time.Time
 }
 
-// Pass makes the tables what they should be: sets in the order of the steps,
-// then deletes in the reverse order. A table that fails as a whole ends the pass,
-// since what follows may rely on it. Keys that fail are kept by their tracker.
-// Retry is when to pass again at the latest for what failed; zero: nothing did.
-func Pass(ctx context.Context, steps ...Step) (retry time.Time, err error) {
-	err = pass(ctx, steps)
-	for _, s := range steps {
+// Pass makes the tables what they should be: sets in the order of the steps, of
+// base first and then of top, then deletes in the reverse order. A table that
+// fails as a whole ends its part, since what follows may rely on it; a failure in
+// top does not hold base up. Keys that fail are kept by their tracker. Retry is
+// when to pass again at the latest for what failed; zero: nothing did.
+func Pass(ctx context.Context, base, top []Step) (retry time.Time, err error) {
+	err = pass(ctx, base, top)
+	for _, s := range slices.Concat(base, top) {
 		if at := s.retry(); !at.IsZero() && (retry.IsZero() || at.Before(retry)) {
 			retry = at
 		}
@@ -41,14 +44,29 @@ func Pass(ctx context.Context, steps ...Step) (retry time.Time, err error) {
 	return retry, err
 }
 
-func pass(ctx context.Context, steps []Step) error {
+func pass(ctx context.Context, base, top []Step) error {
+	if err := setAll(ctx, base); err != nil {
+		return err
+	}
+	errTop := setAll(ctx, top)
+	if errTop == nil {
+		errTop = delAll(ctx, top)
+	}
+	return errors.Join(errTop, delAll(ctx, base))
+}
+
+func setAll(ctx context.Context, steps []Step) error {
 	for _, s := range steps {
 		if err := s.set(ctx); err != nil {
 			return err
 		}
 	}
-	for i := len(steps) - 1; i >= 0; i-- {
-		if err := steps[i].del(ctx); err != nil {
+	return nil
+}
+
+func delAll(ctx context.Context, steps []Step) error {
+	for _, s := range slices.Backward(steps) {
+		if err := s.del(ctx); err != nil {
 			return err
 		}
 	}

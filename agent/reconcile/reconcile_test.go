@@ -108,7 +108,7 @@ func TestPassOrder(t *testing.T) {
 	_, b := newWorld("b", &log, map[string]int{"old": 1, "same": 2})
 	a.Want(map[string]int{"new": 1}, nil)
 	b.Want(map[string]int{"new": 1, "same": 2}, nil)
-	if retry, err := Pass(t.Context(), a, b); err != nil || !retry.IsZero() {
+	if retry, err := Pass(t.Context(), []Step{a, b}, nil); err != nil || !retry.IsZero() {
 		t.Fatalf("Pass = %v, %v", retry, err)
 	}
 	want := []string{"a read", "a set new=1", "b read", "b set new=1", "b delete old", "a delete old"}
@@ -116,7 +116,7 @@ func TestPassOrder(t *testing.T) {
 		t.Errorf("first pass (-want +got):\n%s", d)
 	}
 	log = nil
-	if _, err := Pass(t.Context(), a, b); err != nil || log != nil {
+	if _, err := Pass(t.Context(), []Step{a, b}, nil); err != nil || log != nil {
 		t.Errorf("second pass: %v, did %v", err, log)
 	}
 }
@@ -128,7 +128,7 @@ func TestFailingKey(t *testing.T) {
 		w.fail["bad"] = errors.New("no")
 		w.fail["stuck"] = errors.New("busy")
 		a.Want(map[string]int{"bad": 1, "good": 1}, nil)
-		retry, err := Pass(t.Context(), a)
+		retry, err := Pass(t.Context(), []Step{a}, nil)
 		if err != nil || retry.IsZero() || retry.After(time.Now().Add(minRetry)) {
 			t.Fatalf("Pass = %v, %v", time.Until(retry), err)
 		}
@@ -139,12 +139,12 @@ func TestFailingKey(t *testing.T) {
 			t.Errorf("Status = %+v", got)
 		}
 		log = nil
-		if _, err := Pass(t.Context(), a); err != nil || log != nil {
+		if _, err := Pass(t.Context(), []Step{a}, nil); err != nil || log != nil {
 			t.Errorf("a pass before the retry is due: %v, did %v", err, log)
 		}
 		longest := time.Duration(0)
 		for range 40 {
-			Pass(t.Context(), a)
+			Pass(t.Context(), []Step{a}, nil)
 			f := a.Failures()["bad"]
 			longest = max(longest, time.Until(f.Retry))
 			time.Sleep(time.Until(f.Retry)) // the bubble's clock
@@ -154,7 +154,7 @@ func TestFailingKey(t *testing.T) {
 		}
 		clear(w.fail)
 		time.Sleep(maxRetry)
-		if retry, err := Pass(t.Context(), a); err != nil || !retry.IsZero() {
+		if retry, err := Pass(t.Context(), []Step{a}, nil); err != nil || !retry.IsZero() {
 			t.Errorf("Pass = %v, %v", retry, err)
 		}
 		if d := cmp.Diff(map[string]int{"bad": 1, "good": 1}, w.have); d != "" {
@@ -175,7 +175,7 @@ func TestBrokenTable(t *testing.T) {
 		b.Want(map[string]int{"x": 1}, nil)
 		wa.down = errors.New("gone fishing")
 		for range 3 {
-			retry, err := Pass(t.Context(), a, b)
+			retry, err := Pass(t.Context(), []Step{a, b}, nil)
 			if err == nil || retry.IsZero() {
 				t.Fatalf("Pass = %v, %v", retry, err)
 			}
@@ -186,7 +186,7 @@ func TestBrokenTable(t *testing.T) {
 		}
 		wa.down = nil
 		time.Sleep(maxRetry)
-		if retry, err := Pass(t.Context(), a, b); err != nil || !retry.IsZero() || a.Err() != nil {
+		if retry, err := Pass(t.Context(), []Step{a, b}, nil); err != nil || !retry.IsZero() || a.Err() != nil {
 			t.Errorf("Pass = %v, %v", retry, err)
 		}
 		if wb.have["x"] != 1 || wb.have["old"] != 0 {
@@ -195,16 +195,30 @@ func TestBrokenTable(t *testing.T) {
 	})
 }
 
+func TestBrokenTop(t *testing.T) {
+	var log []string
+	wa, a := newWorld("a", &log, map[string]int{"old": 1})
+	wb, b := newWorld("b", &log, map[string]int{})
+	a.Want(map[string]int{"new": 1}, nil)
+	wb.down = errors.New("gone fishing")
+	if retry, err := Pass(t.Context(), []Step{a}, []Step{b}); err == nil || retry.IsZero() {
+		t.Fatalf("Pass = %v, %v", retry, err)
+	}
+	if d := cmp.Diff(map[string]int{"new": 1}, wa.have); d != "" {
+		t.Errorf("a broken top held the base up:\n%s", d)
+	}
+}
+
 func TestKeep(t *testing.T) {
 	var log []string
 	w, a := newWorld("a", &log, map[string]int{"kept": 7, "old": 1})
 	a.Want(nil, func(_ string, v int) bool { return v == 7 })
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	if d := cmp.Diff(map[string]int{"kept": 7}, w.have); d != "" {
 		t.Error(d)
 	}
 	a.Want(nil, nil)
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	if len(w.have) != 0 {
 		t.Errorf("after keep ended: %v", w.have)
 	}
@@ -214,7 +228,7 @@ func TestObserve(t *testing.T) {
 	var log []string
 	w, a := newWorld("a", &log, map[string]int{})
 	a.Want(map[string]int{"x": 1, "y": 1}, nil)
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	one, two := 1, 2
 	if a.Observe("x", &one) {
 		t.Error("the echo of our own write was news")
@@ -225,13 +239,13 @@ func TestObserve(t *testing.T) {
 		t.Error("foreign changes were no news")
 	}
 	log = nil
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	if d := cmp.Diff([]string{"a set x=1", "a delete z"}, log); d != "" {
 		t.Errorf("healing (-want +got):\n%s", d)
 	}
 	delete(w.have, "y")
 	a.Forget(func(k string, _ int) bool { return k == "y" })
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	if w.have["y"] != 1 {
 		t.Error("a forgotten key was not written again")
 	}
@@ -239,7 +253,7 @@ func TestObserve(t *testing.T) {
 	w.onRead = func() { delete(w.have, "x"); a.Observe("x", nil) }
 	a.Doubt()
 	log = nil
-	Pass(t.Context(), a)
+	Pass(t.Context(), []Step{a}, nil)
 	if d := cmp.Diff([]string{"a read", "a set x=1"}, log); d != "" {
 		t.Errorf("change while reading (-want +got):\n%s", d)
 	}
@@ -252,10 +266,10 @@ func TestVoids(t *testing.T) {
 	a.Voids(b)
 	a.Want(map[string]int{"config": 1}, nil)
 	b.Want(map[string]int{"peer": 1}, nil)
-	Pass(t.Context(), a, b)
+	Pass(t.Context(), []Step{a, b}, nil)
 	a.Want(map[string]int{"config": 2}, nil)
 	clear(wb.have) // a new speaker has no peers
-	Pass(t.Context(), a, b)
+	Pass(t.Context(), []Step{a, b}, nil)
 	if wb.have["peer"] != 1 {
 		t.Error("the peer was not written to the new speaker")
 	}
@@ -289,16 +303,16 @@ func TestAnyOrder(t *testing.T) {
 				case 4:
 					a.Doubt()
 				}
-				Pass(t.Context(), a)
+				Pass(t.Context(), []Step{a}, nil)
 			}
 			clear(w.fail)
 			time.Sleep(maxRetry)
-			Pass(t.Context(), a)
+			Pass(t.Context(), []Step{a}, nil)
 			if d := cmp.Diff(want, w.have); d != "" {
 				rt.Fatalf("(-want +got):\n%s", d)
 			}
 			log = nil
-			if retry, err := Pass(t.Context(), a); err != nil || !retry.IsZero() || log != nil {
+			if retry, err := Pass(t.Context(), []Step{a}, nil); err != nil || !retry.IsZero() || log != nil {
 				rt.Fatalf("second pass: %v, %v, did %v", retry, err, log)
 			}
 		})
