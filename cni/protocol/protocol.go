@@ -54,6 +54,9 @@ type Request struct {
 	Network string `json:"network,omitempty"`
 	// Valid holds the containers that exist, for VerbGC.
 	Valid []Sandbox `json:"valid,omitempty"`
+	// TimeoutMillis is how long the caller waits for the answer; Client sets it
+	// from its context, and Serve gives the handler a context that ends before.
+	TimeoutMillis int64 `json:"timeoutMillis,omitempty"`
 }
 
 // Sandbox is a container's interface.
@@ -70,7 +73,6 @@ type Response struct {
 	IPv6     netip.Addr `json:"ipv6,omitzero"`
 	HostLink string     `json:"hostLink,omitempty"` // name to give the host's side
 	MTU      int        `json:"mtu,omitempty"`      // bytes
-
 }
 
 // Code says what sort of failure an Error is; the plug-in turns it into the CNI
