@@ -36,3 +36,8 @@ type Route struct {
 	// is not wanted.
 	Reason string `json:"reason,omitempty"`
 }
+
+// problem is an answer that is no success.
+type problem struct {
+	Error string `json:"error"`
+}
