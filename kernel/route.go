@@ -175,3 +175,8 @@ func (n NextHops) Uses(link string) bool {
 	}
 	return false
 }
+
+// HostRoute returns the key of Cairn's route to one address.
+func HostRoute(ip netip.Addr) RouteKey {
+	return RouteKey{Table: MainTable, Dst: netip.PrefixFrom(ip, ip.BitLen()), Priority: RoutePriority}
+}
