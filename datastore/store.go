@@ -28,6 +28,9 @@ var (
 	ErrUnavailable = errors.New("datastore unavailable")
 	// ErrDenied says that the store refuses the caller (credentials, rights).
 	ErrDenied = errors.New("access denied")
+	// ErrBroken says that what the store holds for the key can't be read as a
+	// resource. Deleting it is possible, nothing else is.
+	ErrBroken = errors.New("unreadable")
 )
 
 // Key names an object.
@@ -51,24 +54,29 @@ func KeyOf(o v1.Object) Key {
 
 // Store keeps resources. An object's revision is its ResourceVersion, a text
 // that only the store understands. Objects handed out are the caller's; objects
-// handed in are not kept.
+// handed in are not kept. Objects come out with their defaults filled in.
 //
 // Stores do not validate (the doors do), but they refuse an object without kind
 // or name, and keep metadata.uid, creationTimestamp and generation as
 // Kubernetes does: the first two are set on creation and never change,
 // generation counts changes of anything but metadata and status.
+//
+// Each call ends within a time that the driver bounds, with ErrUnavailable.
 type Store interface {
-	// Get returns the object, or ErrNotFound.
+	// Get returns the object, or ErrNotFound, or ErrBroken.
 	Get(ctx context.Context, key Key) (v1.Object, error)
-	// List returns every object of the kind, ordered by namespace and name.
+	// List returns every object of the kind, ordered by namespace and name. With
+	// an error that is ErrBroken come all those that can be read.
 	List(ctx context.Context, kind string) ([]v1.Object, error)
 	// Create adds the object, or returns ErrExists. The result carries the new
-	// revision.
+	// revision; what o says of its revision, uid, creationTimestamp and
+	// generation does not count.
 	Create(ctx context.Context, o v1.Object) (v1.Object, error)
 	// Update replaces the object if its revision is still o's ResourceVersion,
 	// else it returns ErrConflict, or ErrNotFound. An empty ResourceVersion is an
-	// error. The result carries the new revision; an update that changes nothing
-	// writes nothing and returns the old one.
+	// error; another uid than the stored one is a conflict. The result carries the
+	// new revision; an update that changes nothing writes nothing and returns the
+	// old one.
 	Update(ctx context.Context, o v1.Object) (v1.Object, error)
 	// Delete removes the object if its revision is still the given one ("" for
 	// any), else ErrConflict or ErrNotFound.
@@ -85,14 +93,20 @@ type Store interface {
 // Event is a message of a Watch.
 type Event struct {
 	// All, when not nil, is every object there is now: whatever was told before
-	// is void. The other fields are empty then.
+	// is void. Of the other fields only Broken may come with it.
 	All []v1.Object
 	// Set is an object that was created or changed; nil when one was deleted.
 	Set v1.Object
 	// Deleted is the key of the deleted object.
 	Deleted Key
+	// Broken holds the objects that can't be read, and why: with All every one
+	// there is, else one that was written just now. They count as not there; Set
+	// or Deleted of the same key ends it.
+	Broken map[Key]error
 	// Down, when not nil, says that the store can't be reached and why; the
 	// objects told so far stay what they were. The next message of another sort
 	// ends it.
 	Down error
+	// Up says that the store is reached again after Down, and nothing else.
+	Up bool
 }
