@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -112,4 +114,42 @@ func ParsePodAlias(alias string) (Attachment, bool) {
 		a.Pod = f[6]
 	}
 	return a, true
+}
+
+// IsPodLink says whether a link is the host side of a pod's: it has both the
+// name and the mark.
+func IsPodLink(l Link) bool {
+	_, ok := ParsePodAlias(l.Alias)
+	return ok && strings.HasPrefix(l.Name, PodLinkPrefix)
+}
+
+// maxLinkName is the greatest length of a link's name (IFNAMSIZ-1).
+const maxLinkName = 15
+
+// minMTU is the least that IPv6 works with (RFC 8200, section 5).
+const minMTU = 1280
+
+// Validate returns an error that names the field that makes the attachment
+// impossible.
+func (a Attachment) Validate() error {
+	for _, n := range []struct{ field, name string }{{"pod link", a.PodLink}, {"host link", a.HostLink}} {
+		if n.name == "" || n.name == "." || n.name == ".." || len(n.name) > maxLinkName || strings.ContainsAny(n.name, "/: \t\n\v\f\r") {
+			return fmt.Errorf("%s %q is no name for a link", n.field, n.name)
+		}
+	}
+	switch {
+	case a.ContainerID == "" || strings.ContainsAny(a.ContainerID, " \n"):
+		return fmt.Errorf("container ID %q is empty or has a space", a.ContainerID)
+	case !a.IPv4.IsValid() && !a.IPv6.IsValid():
+		return errors.New("no address")
+	case a.IPv4.IsValid() && !a.IPv4.Is4():
+		return fmt.Errorf("%v is no IPv4 address", a.IPv4)
+	case a.IPv6.IsValid() && (!a.IPv6.Is6() || a.IPv6.Is4In6() || a.IPv6.Zone() != ""):
+		return fmt.Errorf("%v is no IPv6 address", a.IPv6)
+	case a.IPv6.IsValid() && a.MTU < minMTU:
+		return fmt.Errorf("MTU %d is less than the %d that IPv6 needs", a.MTU, minMTU)
+	case a.MTU < 68 || a.MTU > 65535:
+		return fmt.Errorf("MTU %d is not from 68 to 65535", a.MTU)
+	}
+	return nil
 }

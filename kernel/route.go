@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // RouteProtocol marks a route as Cairn's (rtm_protocol, rtnetlink(7)). The
@@ -43,17 +44,21 @@ func (k RouteKey) String() string {
 // RouteType says what happens to a packet that matches (rtm_type, rtnetlink(7)).
 type RouteType uint8
 
-// Route types.
+// Route types. A driver that reads a route of ours with a type that Cairn never
+// sets returns the kernel's number for it, which equals neither of these.
 const (
 	Unicast RouteType = iota
 	Blackhole
 )
 
 func (t RouteType) String() string {
-	if t == Blackhole {
+	switch t {
+	case Unicast:
+		return "unicast"
+	case Blackhole:
 		return "blackhole"
 	}
-	return "unicast"
+	return "type " + strconv.Itoa(int(t))
 }
 
 // Route is what a RouteKey leads to.
@@ -66,8 +71,8 @@ type Route struct {
 
 func (r Route) String() string {
 	s := r.Hops.String()
-	if r.Type == Blackhole {
-		s = "blackhole"
+	if r.Type != Unicast {
+		s = r.Type.String()
 	}
 	if r.Source.IsValid() {
 		s += " src " + r.Source.String()
@@ -78,12 +83,46 @@ func (r Route) String() string {
 	return s
 }
 
+// Check returns an error that says why no kernel can have this route at k, and
+// nil when it depends on the host. It unwraps to the errno that Linux gives.
+func (r Route) Check(k RouteKey) error {
+	invalid := func(format string, args ...any) error {
+		return fmt.Errorf(format+": %w", append(args, syscall.EINVAL)...)
+	}
+	hops := r.Hops.List()
+	switch {
+	case !k.Dst.IsValid() || k.Dst != k.Dst.Masked() || k.Dst.Addr().Is4In6():
+		return invalid("destination %v is not a masked prefix", k.Dst)
+	case k.Table == 0 || k.Priority == 0:
+		return invalid("table and metric must be given")
+	case r.Type > Blackhole:
+		return invalid("%v is no type to set", r.Type)
+	case r.Type == Blackhole && len(hops) > 0:
+		return invalid("a blackhole has no next hop")
+	case r.Type == Unicast && len(hops) == 0:
+		return invalid("no next hop")
+	case r.Source.IsValid() && r.Source.Is4() != k.Dst.Addr().Is4():
+		return invalid("source %v is of the other family", r.Source)
+	}
+	for _, h := range hops {
+		switch {
+		case h.Link == "":
+			return invalid("next hop without a link")
+		case h.Gateway.IsValid() && h.Gateway.Is4() && k.Dst.Addr().Is6():
+			return invalid("gateway %v is of the other family", h.Gateway)
+		case !h.Gateway.IsValid() && k.Dst.Addr().Is6() && len(hops) > 1:
+			return invalid("an IPv6 route over several links needs a gateway on each")
+		}
+	}
+	return nil
+}
+
 // NextHop is one way out of the host.
 type NextHop struct {
 	Gateway netip.Addr // invalid: the destination is on the link itself (scope link)
 	Link    string     // name of the outgoing link
 	OnLink  bool       // the gateway is reachable on Link whatever the routes say (RTNH_F_ONLINK)
-	Weight  uint8      // share of the flows; 0 and 1 mean the same and are stored as 1
+	Weight  uint8      // share of the flows among several next hops, from 1
 }
 
 func (h NextHop) String() string {
@@ -101,24 +140,42 @@ func (h NextHop) String() string {
 	return b.String()
 }
 
+// compare orders next hops by the way they go, and says 0 for the same way.
 func (h NextHop) compare(o NextHop) int {
-	return cmp.Or(h.Gateway.Compare(o.Gateway), strings.Compare(h.Link, o.Link), cmp.Compare(h.Weight, o.Weight))
+	return cmp.Or(h.Gateway.Compare(o.Gateway), strings.Compare(h.Link, o.Link))
 }
 
-// NextHops is a set of next hops in canonical form: sorted, without duplicates,
-// comparable with ==. The zero value is the empty set; more than one is a
-// multipath route (ECMP).
+// NextHops is a set of next hops in canonical form: sorted, one for each way
+// (gateway and link), comparable with ==. The zero value is the empty set; more
+// than one is a multipath route (ECMP).
 type NextHops struct{ text string }
 
-// Hops returns the canonical set of hops.
+// Hops returns the canonical set of hops. What the kernel does not keep is not
+// kept: the weight of a lone hop, and the onlink flag of a hop without gateway.
+// Hops that go the same way become one, with the greatest of their weights, and
+// onlink if one of them is.
 func Hops(hops ...NextHop) NextHops {
 	hs := slices.Clone(hops)
 	for i := range hs {
 		hs[i].Gateway = hs[i].Gateway.Unmap()
+		hs[i].OnLink = hs[i].OnLink && hs[i].Gateway.IsValid()
 		hs[i].Weight = max(hs[i].Weight, 1)
 	}
 	slices.SortFunc(hs, NextHop.compare)
-	hs = slices.Compact(hs)
+	n := 0
+	for i, h := range hs {
+		if i > 0 && h.compare(hs[n-1]) == 0 {
+			hs[n-1].OnLink = hs[n-1].OnLink || h.OnLink
+			hs[n-1].Weight = max(hs[n-1].Weight, h.Weight)
+			continue
+		}
+		hs[n] = h
+		n++
+	}
+	hs = hs[:n]
+	if n == 1 {
+		hs[0].Weight = 1
+	}
 	parts := make([]string, len(hs))
 	for i, h := range hs {
 		gw := "-"

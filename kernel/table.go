@@ -30,6 +30,9 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrUnsupported says that this kernel has no such kind of object.
 	ErrUnsupported = errors.New("not supported by this kernel")
+	// ErrForeign says that another's object stands where ours should: it is never
+	// replaced. It may go away, so it is an ErrBusy too.
+	ErrForeign = fmt.Errorf("another's is there: %w", ErrBusy)
 	// ErrPermission says that the process lacks a capability.
 	ErrPermission = errors.New("permission denied")
 )
