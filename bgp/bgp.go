@@ -7,6 +7,7 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,9 +50,23 @@ type Config struct {
 	// (RFC 4724 restart state), and End-of-RIB waits for the peers', or for
 	// Deferral.
 	Restarting  bool
-	RestartTime time.Duration // how long peers keep our routes while we restart; whole seconds, at most 4095
-	Deferral    time.Duration // how long after a restart path selection waits for the peers' End-of-RIB at most
+	RestartTime time.Duration // how long peers keep our routes while we restart; whole seconds, at most 4095; 0: DefaultRestartTime
+	// Deferral is how long RIB.Complete waits for the peers' End-of-RIB at most,
+	// counted from the first write of peers; our own End-of-RIB too when
+	// Restarting. 0: DefaultDeferral.
+	Deferral time.Duration
 }
+
+// Defaults of Config and Peer.
+const (
+	DefaultRestartTime = 120 * time.Second
+	DefaultDeferral    = 5 * time.Second
+	DefaultHoldTime    = 90 * time.Second // RFC 4271 10
+)
+
+// ErrStopped says that a table can't be written because the speaker has no
+// configuration.
+var ErrStopped = errors.New("the BGP speaker is not running")
 
 // Peer is a neighbour to have a session with. Its key is its address.
 type Peer struct {
@@ -61,7 +76,7 @@ type Peer struct {
 	Passive bool       // only wait for the peer's connection
 	// Families to exchange, in one session.
 	IPv4, IPv6 bool
-	HoldTime   time.Duration // 0: 90 s (RFC 4271 4.2); keepalives go every third of it
+	HoldTime   time.Duration // whole seconds, at least 3 (RFC 4271 4.2); 0: DefaultHoldTime; keepalives go every third of it
 	Graceful   bool          // announce and honour graceful restart (RFC 4724)
 	// Import holds the prefixes that may be learned from this peer: a route
 	// inside one of them, or the same. Others are counted as received and
@@ -74,7 +89,9 @@ func (p Peer) External(as uint32) bool { return p.AS != as }
 
 // Path is a way to a prefix that this speaker advertises. Its key is the prefix.
 type Path struct {
-	NextHop     netip.Addr // invalid: the speaker's own address of each session
+	// NextHop has the prefix's family. Invalid: the speaker's own address of each
+	// session; the path then isn't told over sessions of the other family.
+	NextHop     netip.Addr
 	LocalPref   uint32     // 0: none given
 	Communities string     // canonical: sorted "aa:nn" joined by blanks
 }
@@ -85,18 +102,20 @@ type LearnedPath struct {
 	NextHop     netip.Addr
 	PeerAS      uint32
 	External    bool // learned by eBGP
-	LocalPref   uint32
-	ASPath      string // the AS numbers joined by blanks, nearest first; "" within the AS
+	LocalPref   uint32 // 0: none, as always by eBGP
+	ASPath      string // the AS numbers joined by blanks, nearest first, a set as {1,2}; "" within the AS
 	Communities string // as in Path
 }
 
 // RIB is the table of best routes at one moment. It is immutable.
 type RIB struct {
-	// Routes holds for each prefix the best path and those as good as it, the
-	// best first. Own paths are not among them. Never change the map or a slice.
+	// Routes holds for each prefix the best paths, which are equally good, in the
+	// order of their peers. A prefix whose best path is our own is not among them.
+	// Never change the map or a slice.
 	Routes map[netip.Prefix][]LearnedPath
-	// Complete says that nothing is missing because of a start: every peer that
-	// is up has sent its End-of-RIB, and the others had their time.
+	// Complete says that nothing is missing because of a start: peers have been
+	// written, and each has sent its End-of-RIB or had its time (Config.Deferral).
+	// Once true it stays so until Config changes.
 	Complete bool
 }
 
@@ -128,8 +147,9 @@ type Session struct {
 	State    State
 	Since    time.Time // when the state began
 	Flaps    uint64    // how often it left Established
-	// LastError says why the session last ended or can't come up: a decoded
-	// NOTIFICATION (RFC 4271 6) or the operating system's error; "" if there is none.
+	// LastError says why the session last ended or can't come up: "sent" or
+	// "received" and a Notification, or the operating system's error; "" if it
+	// never failed.
 	LastError string
 	IPv4      Count
 	IPv6      Count
@@ -144,8 +164,9 @@ type Speaker interface {
 	Config() kernel.Table[struct{}, Config]
 	// Peers has a session for each key. Only a change that must resets a session.
 	Peers() kernel.Table[netip.Addr, Peer]
-	// Paths is what is advertised to every peer, besides nothing: routes learned
-	// from peers are not passed on.
+	// Paths is all that is advertised, to every peer: routes learned from peers
+	// are not passed on. An own path yields only to one learned with a higher
+	// local preference (100 where none is given), and is withdrawn meanwhile.
 	Paths() kernel.Table[netip.Prefix, Path]
 	// RIB returns the routes learned so far.
 	RIB() *RIB
