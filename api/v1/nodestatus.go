@@ -1,6 +1,9 @@
 package v1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
 
 // NodeStatus is what a node's agent says of itself. Only the agent writes it;
 // its name is the node's.
@@ -106,3 +109,10 @@ type Issue struct {
 	// Reason is what is wrong, and what is not done because of it.
 	Reason string `json:"reason"`
 }
+
+// Default fills in what was left out.
+func (s *NodeStatus) Default() { s.TypeMeta = typeMeta("NodeStatus") }
+
+// Validate returns every reason to refuse the defaulted object. What an agent
+// says of itself is not judged.
+func (s *NodeStatus) Validate() field.ErrorList { return validMeta(&s.ObjectMeta, false) }

@@ -29,3 +29,8 @@ type Object interface {
 	// field's path.
 	Validate() field.ErrorList
 }
+
+// typeMeta returns what every object of the kind carries.
+func typeMeta(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: APIVersion, Kind: kind}
+}
