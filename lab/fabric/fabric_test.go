@@ -1,0 +1,116 @@
+package fabric_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"cairn.network/cairn/lab/fabric"
+	"cairn.network/cairn/lab/netns"
+	"cairn.network/cairn/lab/topology"
+)
+
+func build(t *testing.T, file string) (*topology.Topology, string) {
+	t.Helper()
+	topo, err := topology.Parse([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := netns.DeleteAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := fabric.Build(topo, dir); err != nil {
+		t.Fatal(err)
+	}
+	return topo, dir
+}
+
+// dial opens a TCP connection from one host to an address of another.
+func dial(t *testing.T, dir, from, to string, addr netip.Addr) {
+	t.Helper()
+	var l net.Listener
+	err := netns.Do(fabric.Path(dir, to), func() (err error) {
+		l, err = net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = netns.Do(fabric.Path(dir, from), func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("%s to %s: %v", from, to, err)
+	}
+}
+
+func TestEveryHostReachesEveryOther(t *testing.T) {
+	const twoRouters = `
+racks:
+- {name: r1, subnets: [10.1.0.0/24, "fd00:1::/64"], nodes: [a]}
+- {name: r2, subnets: [10.2.0.0/24, "fd00:2::/64"], nodes: [b]}
+routers: [{name: left, announce: [192.0.2.0/24]}, {name: right}]
+`
+	tests := []struct{ name, file string }{
+		{"demo", string(topology.Demo())},
+		{"two routers", twoRouters},
+		{"IPv4 alone", `racks: [{name: r1, subnets: [10.1.0.0/24], nodes: 2}]`},
+		{"IPv6 alone", `racks: [{name: r1, subnets: ["fd00:1::/64"], nodes: 2}]`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before, err := net.Interfaces()
+			if err != nil {
+				t.Fatal(err)
+			}
+			topo, dir := build(t, tt.file)
+			hosts := append([]topology.Host{topo.Etcd}, topo.Nodes...)
+			for _, to := range hosts {
+				for _, addr := range to.Addrs {
+					for _, from := range hosts {
+						dial(t, dir, from.Name, to.Name, addr.Addr())
+					}
+				}
+			}
+			if r := topo.Routers[0]; len(topo.Routers) == 1 { // else the other may be asked, which does not know
+				for _, p := range r.Announce {
+					dial(t, dir, topo.Nodes[0].Name, r.Name, p.Addr().Next())
+				}
+			}
+			after, err := net.Interfaces()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(after) != len(before) {
+				t.Errorf("the host had %d links and has %d", len(before), len(after))
+			}
+		})
+	}
+}
+
+func TestBuildWithoutFolder(t *testing.T) {
+	topo, err := topology.Parse(topology.Demo())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir() + "/none"
+	if err := fabric.Build(topo, dir); err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("made the folder")
+	}
+}

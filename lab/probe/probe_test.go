@@ -1,0 +1,167 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cairn.network/cairn/lab/fabric"
+	"cairn.network/cairn/lab/netns"
+	"cairn.network/cairn/lab/probe"
+	"cairn.network/cairn/lab/topology"
+)
+
+const pair = `racks: [{name: r1, subnets: [10.1.0.0/24, "fd00:1::/64"], nodes: [a, b]}]`
+
+// hosts builds two hosts of which b serves, and returns the folder of their
+// namespaces, their addresses, and how to end b's server.
+func hosts(t *testing.T) (dir string, a, b []netip.Addr, stop func()) {
+	t.Helper()
+	topo, err := topology.Parse([]byte(pair))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	t.Cleanup(func() {
+		if err := netns.DeleteAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := fabric.Build(topo, dir); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- netns.Do(fabric.Path(dir, "b"), func() error { return probe.Serve(ctx) })
+	}()
+	stopped := false
+	stop = func() {
+		cancel()
+		if stopped {
+			return
+		}
+		stopped = true
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	addrs := func(h topology.Host) (as []netip.Addr) {
+		for _, p := range h.Addrs {
+			as = append(as, p.Addr())
+		}
+		return as
+	}
+	return dir, addrs(topo.Nodes[0]), addrs(topo.Nodes[1]), stop
+}
+
+func TestAskUntil(t *testing.T) {
+	dir, a, b, _ := hosts(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, dst := range b {
+		for _, proto := range probe.Protocols() {
+			if err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, dst, a); err != nil {
+				t.Errorf("%s %s: %v", proto, dst, err)
+			}
+			err := probe.Ask(ctx, fabric.Path(dir, "a"), proto, dst, b)
+			if proto == probe.Ping {
+				continue // a ping's answer does not say what was seen
+			}
+			if !errors.Is(err, probe.ErrSource) {
+				t.Errorf("%s %s, and another source than ours is wanted: %v", proto, dst, err)
+			}
+		}
+	}
+}
+
+func TestAskFails(t *testing.T) {
+	dir, a, b, _ := hosts(t)
+	for _, proto := range probe.Protocols() {
+		// Nobody has this address.
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, netip.MustParseAddr("10.1.0.99"), a)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "no answer") {
+			t.Errorf("%s nobody: %v, want no answer", proto, err)
+		}
+		if err := probe.Ask(t.Context(), dir+"/none", proto, b[0], a); err == nil {
+			t.Errorf("%s from nowhere: no error", proto)
+		}
+	}
+	// a has no server.
+	err := probe.Ask(t.Context(), fabric.Path(dir, "b"), probe.TCP, a[0], b)
+	if err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("tcp without a server: %v, want refused", err)
+	}
+}
+
+func TestAskAll(t *testing.T) {
+	dir, a, b, _ := hosts(t)
+	clients := []probe.Client{
+		{Name: "a", Netns: fabric.Path(dir, "a"), Own: a},
+		{Name: "b", Netns: fabric.Path(dir, "b"), Own: b},
+		{Name: "four", Netns: fabric.Path(dir, "a"), Own: a[:1]},
+		{Name: "liar", Netns: fabric.Path(dir, "a"), Own: b},
+		{Name: "alone", Netns: fabric.Path(dir, topology.Fabric), Own: a},
+	}
+	servers := []probe.Server{{Name: "b", Addrs: b}, {Name: "a", Addrs: a[:1]}, {Name: "none"}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	m := probe.AskAll(ctx, clients, servers)
+	var text strings.Builder
+	if err := m.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	want := `FROM \ TO  b          a    none
+a          ✓          tu4  -
+b          ✓          tu4  -
+four       ✓          tu4  -
+liar       s4,s6      tu4  -
+alone      ptu4,ptu6  ptu4  -
+`
+	matrix, _, _ := strings.Cut(text.String(), "\n\n")
+	squeeze := func(s string) string {
+		var lines []string
+		for line := range strings.Lines(s) {
+			lines = append(lines, strings.Join(strings.Fields(line), " "))
+		}
+		return strings.Join(lines, "\n")
+	}
+	if d := cmp.Diff(squeeze(want), squeeze(matrix)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if !strings.Contains(text.String(), "\nfailed: ") {
+		t.Errorf("no line that counts failures:\n%s", text.String())
+	}
+}
+
+func TestStream(t *testing.T) {
+	dir, _, b, stop := hosts(t)
+	for _, dst := range b {
+		var s *probe.Stream
+		for s == nil { // the server may not listen yet
+			s, _ = probe.StartStream(t.Context(), fabric.Path(dir, "a"), dst)
+			if t.Context().Err() != nil {
+				t.Fatal("no stream")
+			}
+		}
+		ping, tcp := s.Stop()
+		for name, tr := range map[string]probe.Traffic{"ping": ping, "tcp": tcp} {
+			if tr.Sent == 0 || tr.Lost != 0 || tr.Error != "" {
+				t.Errorf("%s %s: %s; want some sent, none lost", name, dst, tr)
+			}
+		}
+	}
+
+	stop()
+	if _, err := probe.StartStream(t.Context(), fabric.Path(dir, "a"), b[0]); err == nil {
+		t.Error("a stream without a server: no error")
+	}
+}

@@ -1,0 +1,96 @@
+// Package probe asks from one network namespace whether another answers, by
+// ping, TCP and UDP, and answers such questions.
+//
+// It guarantees that every packet leaves from the namespace asked for, and that
+// a server's answer says which address it saw, so that a translated one shows.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Port is the TCP and UDP port of the server.
+const Port = 8080
+
+// Serve answers on Port of every address, of both families, until ctx is done.
+//
+// On a TCP connection it first says the client's address, on a line, and then
+// sends back whatever comes. A UDP datagram is answered by one with the client's
+// address on a line, and the datagram's content behind it.
+func Serve(ctx context.Context) error {
+	var config net.ListenConfig
+	address := ":" + strconv.Itoa(Port)
+	tcp, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	udp, err := config.ListenPacket(ctx, "udp", address)
+	if err != nil {
+		tcp.Close()
+		return fmt.Errorf("serve: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		<-ctx.Done()
+		tcp.Close()
+		udp.Close()
+		return nil
+	})
+	group.Go(func() error { return serveTCP(ctx, tcp) })
+	group.Go(func() error { return serveUDP(ctx, udp) })
+	return group.Wait()
+}
+
+func serveTCP(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("serve TCP: %w", err)
+		}
+		go func() {
+			defer c.Close()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			if _, err := io.WriteString(c, seen(c.RemoteAddr())+"\n"); err == nil {
+				io.Copy(c, c) // ends when the client has said and heard all
+			}
+		}()
+	}
+}
+
+func serveUDP(ctx context.Context, c net.PacketConn) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("serve UDP: %w", err)
+		}
+		answer := append([]byte(seen(from)+"\n"), buf[:n]...)
+		// One client that can't be answered must not stop the others.
+		if _, err := c.WriteTo(answer, from); err != nil && errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+	}
+}
+
+// seen returns the address of a peer as text, without port.
+func seen(a net.Addr) string {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return ap.Addr().Unmap().String()
+}

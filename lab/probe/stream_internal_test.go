@@ -1,0 +1,93 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// echo answers every message at once but those that it drops, and breaks after
+// a number of answers.
+type echo struct {
+	drop    func(n uint16) bool
+	breaks  int
+	answers chan uint16
+}
+
+func (e *echo) send(n uint16) error {
+	if !e.drop(n) {
+		e.answers <- n
+	}
+	return nil
+}
+
+func (e *echo) receive() (uint16, error) {
+	if e.breaks--; e.breaks == 0 {
+		return 0, errors.New("reset by peer")
+	}
+	n, ok := <-e.answers
+	if !ok {
+		return 0, errors.New("closed")
+	}
+	return n, nil
+}
+
+func (e *echo) Close() error {
+	close(e.answers)
+	return nil
+}
+
+func TestTraffic(t *testing.T) {
+	none := func(uint16) bool { return false }
+	tests := []struct {
+		name   string
+		drop   func(n uint16) bool
+		breaks int
+		lost   int
+		gap    time.Duration
+		error  string
+	}{
+		{"nothing lost", none, 0, 0, streamPace, ""},
+		{"one lost", func(n uint16) bool { return n == 10 }, 0, 1, 2 * streamPace, ""},
+		{"half a second lost", func(n uint16) bool { return n >= 10 && n < 60 }, 0, 50, 51 * streamPace, ""},
+		{"broken", none, 11, 0, streamPace, "reset by peer"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				// Not a multiple of the pace, so that no message is on its way in the end.
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second+streamPace/2)
+				defer cancel()
+				first := make(chan error, 1)
+				got := traffic(ctx, &echo{drop: tt.drop, breaks: tt.breaks, answers: make(chan uint16, 1000)}, first)
+				if err := <-first; err != nil {
+					t.Errorf("first answer: %v", err)
+				}
+				if tt.error == "" && got.Sent != 100 {
+					t.Errorf("sent %d in a second, want 100", got.Sent)
+				}
+				if got.Error != tt.error || got.Lost != tt.lost && tt.error == "" {
+					t.Errorf("got %s; want %d lost, error %q", got, tt.lost, tt.error)
+				}
+				if tt.error == "" && tt.lost == 0 && got.Longest != tt.gap {
+					t.Errorf("longest gap %s, want %s", got.Longest, tt.gap)
+				}
+				if tt.lost > 0 && got.Longest < tt.gap {
+					t.Errorf("longest gap %s, want %s or more", got.Longest, tt.gap)
+				}
+			})
+		})
+	}
+}
+
+func TestTrafficWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := make(chan error, 1)
+		got := traffic(t.Context(), &echo{drop: func(uint16) bool { return true }, answers: make(chan uint16)}, first)
+		if err := <-first; err == nil {
+			t.Errorf("no error, and %s", got)
+		}
+	})
+}
