@@ -1,0 +1,229 @@
+package calc
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/ipam"
+	"cairn.network/cairn/kernel"
+)
+
+// readCase reads the inputs of a golden case. Its files:
+//
+//	input   node NAME; restarting
+//	store   resources in YAML, separated by ---; kind and name suffice as head
+//	host    link NAME [mtu N] [down] [alias TEXT…]
+//	        addr LINK PREFIX
+//	        route PREFIX [via ADDR] dev LINK [metric N] [weight N] [and via …]
+//	pods    NAMESPACE/NAME CONTAINER ADDRESS… (with its link, which is up)
+//	rib     complete
+//	        PREFIX from PEER via ADDR [pref N]
+func readCase(t *testing.T, a *txtar.Archive) Inputs {
+	t.Helper()
+	in := Inputs{Node: "n1", Store: datastore.NewSnapshot()}
+	host := &kernel.Host{
+		Links:   map[string]kernel.Link{},
+		Addrs:   map[kernel.Addr]struct{}{},
+		Foreign: map[kernel.RouteKey]kernel.Route{},
+	}
+	rib := &bgp.RIB{Routes: map[netip.Prefix][]bgp.LearnedPath{}}
+	var pods []ipam.Assignment
+	for _, f := range a.Files {
+		if f.Name == "store" {
+			in.Store = datastore.NewSnapshot(readObjects(t, f.Data)...)
+			continue
+		}
+		for line := range strings.Lines(string(f.Data)) {
+			w := &words{t: t, list: strings.Fields(line)}
+			if len(w.list) == 0 || strings.HasPrefix(w.list[0], "#") {
+				continue
+			}
+			switch f.Name {
+			case "input":
+				if w.next() == "node" {
+					in.Node = w.next()
+				} else {
+					in.Restarting = true
+				}
+			case "host":
+				readHost(w, host)
+			case "pods":
+				pods = append(pods, readPod(w, host))
+			case "rib":
+				readRIB(w, rib)
+			case "want":
+			default:
+				t.Fatalf("unknown file %q", f.Name)
+			}
+		}
+	}
+	in.Host, in.RIB, in.Pods = host, rib, ipam.NewAssignments(pods...)
+	return in
+}
+
+func readObjects(t *testing.T, text []byte) []v1.Object {
+	t.Helper()
+	kinds := map[string]func() v1.Object{
+		"Node":             func() v1.Object { return &v1.Node{} },
+		"IPPool":           func() v1.Object { return &v1.IPPool{} },
+		"IPAMBlock":        func() v1.Object { return &v1.IPAMBlock{} },
+		"BGPConfiguration": func() v1.Object { return &v1.BGPConfiguration{} },
+		"BGPPeer":          func() v1.Object { return &v1.BGPPeer{} },
+	}
+	var objects []v1.Object
+	for doc := range strings.SplitSeq(string(text), "---\n") {
+		var head struct{ Kind, Name string }
+		if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
+			t.Fatal(err)
+		}
+		if head.Kind == "" {
+			continue
+		}
+		if kinds[head.Kind] == nil {
+			t.Fatalf("unknown kind %q", head.Kind)
+		}
+		o := kinds[head.Kind]()
+		if err := yaml.Unmarshal([]byte(doc), o); err != nil {
+			t.Fatalf("%v in:\n%s", err, doc)
+		}
+		o.(runtime.Object).GetObjectKind().SetGroupVersionKind(v1.GroupVersion.WithKind(head.Kind))
+		if head.Name != "" {
+			o.SetName(head.Name)
+		}
+		objects = append(objects, o)
+	}
+	return objects
+}
+
+func readHost(w *words, h *kernel.Host) {
+	switch verb := w.next(); verb {
+	case "link":
+		l := kernel.Link{Name: w.next(), Index: len(h.Links) + 1, MTU: 1500, Up: true}
+		for w.more() {
+			switch option := w.next(); option {
+			case "mtu":
+				l.MTU = w.number()
+			case "down":
+				l.Up = false
+			case "alias":
+				l.Alias = strings.Join(w.list, " ")
+				w.list = nil
+			default:
+				w.t.Fatalf("unknown option %q of a link", option)
+			}
+		}
+		h.Links[l.Name] = l
+	case "addr":
+		h.Addrs[kernel.Addr{Link: w.next(), Prefix: netip.MustParsePrefix(w.next())}] = struct{}{}
+	case "route":
+		k := kernel.RouteKey{Table: kernel.MainTable, Dst: netip.MustParsePrefix(w.next())}
+		hops := []kernel.NextHop{{}}
+		for w.more() {
+			hop := &hops[len(hops)-1]
+			switch option := w.next(); option {
+			case "via":
+				hop.Gateway = netip.MustParseAddr(w.next())
+			case "dev":
+				hop.Link = w.next()
+			case "weight":
+				hop.Weight = uint8(w.number())
+			case "metric":
+				k.Priority = uint32(w.number())
+			case "and":
+				hops = append(hops, kernel.NextHop{})
+			default:
+				w.t.Fatalf("unknown option %q of a route", option)
+			}
+		}
+		h.Foreign[k] = kernel.Route{Hops: kernel.Hops(hops...)}
+	default:
+		w.t.Fatalf("unknown verb %q of a host", verb)
+	}
+}
+
+func readPod(w *words, h *kernel.Host) ipam.Assignment {
+	namespace, name, _ := strings.Cut(w.next(), "/")
+	a := ipam.Assignment{
+		Handle: ipam.Handle{ContainerID: w.next(), Interface: "eth0"}, Namespace: namespace, Pod: name,
+		HostLink: kernel.PodLink(namespace, name, "eth0"),
+	}
+	for w.more() {
+		if ip := netip.MustParseAddr(w.next()); ip.Is4() {
+			a.IPv4 = ip
+		} else {
+			a.IPv6 = ip
+		}
+	}
+	if _, ok := h.Links[a.HostLink]; !ok {
+		h.Links[a.HostLink] = podLink(a)
+	}
+	return a
+}
+
+// podLink returns the link that the CNI plug-in makes for an assignment.
+func podLink(a ipam.Assignment) kernel.Link {
+	alias := kernel.PodAlias(kernel.Attachment{
+		PodLink: a.Interface, ContainerID: a.ContainerID, Namespace: a.Namespace, Pod: a.Pod, IPv4: a.IPv4, IPv6: a.IPv6,
+	})
+	return kernel.Link{Name: a.HostLink, Kind: "veth", MTU: 1500, Up: true, Alias: alias}
+}
+
+func readRIB(w *words, r *bgp.RIB) {
+	first := w.next()
+	if first == "complete" {
+		r.Complete = true
+		return
+	}
+	dst := netip.MustParsePrefix(first)
+	p := bgp.LearnedPath{LocalPref: 100}
+	for w.more() {
+		switch option := w.next(); option {
+		case "from":
+			p.Peer = netip.MustParseAddr(w.next())
+		case "via":
+			p.NextHop = netip.MustParseAddr(w.next())
+		case "pref":
+			p.LocalPref = uint32(w.number())
+		default:
+			w.t.Fatalf("unknown option %q of a path", option)
+		}
+	}
+	r.Routes[dst] = append(r.Routes[dst], p)
+}
+
+// words takes a line apart.
+type words struct {
+	t    *testing.T
+	list []string
+}
+
+func (w *words) more() bool { return len(w.list) > 0 }
+
+func (w *words) next() string {
+	w.t.Helper()
+	if !w.more() {
+		w.t.Fatal("a line ends too early")
+	}
+	first := w.list[0]
+	w.list = w.list[1:]
+	return first
+}
+
+func (w *words) number() int {
+	w.t.Helper()
+	n, err := strconv.Atoi(w.next())
+	if err != nil {
+		w.t.Fatal(fmt.Errorf("read a number: %w", err))
+	}
+	return n
+}

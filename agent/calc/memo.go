@@ -1,0 +1,59 @@
+package calc
+
+import (
+	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
+)
+
+// memo keeps the last value that was made from a key. Keys hold pointers to
+// immutable things, so an equal key means an equal value.
+type memo[K comparable, V any] struct {
+	key   K
+	value V
+	made  bool
+}
+
+func (m *memo[K, V]) get(key K, build func() V) V {
+	if !m.made || m.key != key {
+		m.value = build()
+		m.key, m.made = key, true
+	}
+	return m.value
+}
+
+// parser keeps what was read from each object of a kind for as long as the
+// object is the same, so that a change of one object costs one parse.
+type parser[O interface {
+	comparable
+	v1.Object
+}, P any] struct{ parsed map[O]P }
+
+func (p *parser[O, P]) parse(s *datastore.Snapshot, parse func(O) P) map[O]P {
+	next := make(map[O]P, len(p.parsed))
+	for o := range datastore.All[O](s) {
+		got, ok := p.parsed[o]
+		if !ok {
+			got = parse(o)
+		}
+		next[o] = got
+	}
+	p.parsed = next
+	return next
+}
+
+// check returns the object with its defaults filled in, and the reasons to
+// refuse it, each followed by what comes of it.
+func check[O v1.Object](o O, outcome string) (O, []v1.Issue) {
+	full := o.DeepCopyObject().(O)
+	full.Default()
+	var issues []v1.Issue
+	for _, e := range full.Validate() {
+		issues = append(issues, v1.Issue{
+			Object: objectName(o), Field: e.Field, Reason: e.ErrorBody() + ": " + outcome,
+		})
+	}
+	return full, issues
+}
+
+// objectName returns the kind and name of an object as issues show it.
+func objectName(o v1.Object) string { return datastore.KeyOf(o).String() }

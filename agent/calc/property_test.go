@@ -1,0 +1,232 @@
+package calc
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/kernel"
+)
+
+func rapidDice(t *rapid.T) dice {
+	return dice{func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "roll") }}
+}
+
+// TestTotal holds that whatever comes in, a sound State comes out.
+func TestTotal(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapidDice(t)
+		in := Inputs{
+			Node: d.node(), Store: datastore.NewSnapshot(some(d, 20, d.object)...),
+			Pods: d.pods(), Host: d.host(), RIB: d.rib(), Restarting: d.roll(2) == 0,
+		}
+		checkSound(t, in, Desired(in))
+	})
+}
+
+// TestZero holds that no input at all is an input too.
+func TestZero(t *testing.T) {
+	in := Inputs{}
+	s := Desired(in)
+	s.Sysctls = nil
+	want := "mtu 1500\nissues\n  Node : there is no such resource: no BGP, and no routes to other nodes' pods\n"
+	if diff := cmp.Diff(want, s.String()); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
+	}
+}
+
+// checkSound checks what holds of every State.
+func checkSound(t *rapid.T, in Inputs, s State) {
+	for k, r := range s.Routes {
+		o, ok := s.Origins[k]
+		if !ok {
+			t.Errorf("route %s has no origin", k)
+		}
+		if k.Table != kernel.MainTable || k.Priority != kernel.RoutePriority || k.Dst != k.Dst.Masked() || !k.Dst.IsValid() {
+			t.Errorf("route %s is not canonical", k)
+		}
+		if (r.Type == kernel.Blackhole) != (o.Kind == OriginBlock) || (r.Type == kernel.Blackhole) != (r.Hops.Len() == 0) {
+			t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
+		}
+		for _, h := range r.Hops.List() {
+			if !in.Host.Links[h.Link].Up {
+				t.Errorf("route %s %s uses a link that is not up", k, r)
+			}
+			if h.Gateway.IsValid() == (o.Kind == OriginPod) {
+				t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
+			}
+		}
+		if _, unused := s.Unused[k.Dst]; unused && o.Kind != OriginPod {
+			t.Errorf("route %s is used and unused", k)
+		}
+	}
+	if len(s.Origins) != len(s.Routes) {
+		t.Errorf("%d origins of %d routes", len(s.Origins), len(s.Routes))
+	}
+	for dst, paths := range in.RIB.Routes {
+		k := kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
+		_, used := s.Routes[k]
+		_, unused := s.Unused[dst]
+		if len(paths) > 0 && len(s.Speaker) > 0 && !used && !unused {
+			t.Errorf("learned %s and lost it", dst)
+		}
+	}
+	if len(s.Speaker) == 0 && len(s.Peers)+len(s.Paths) > 0 {
+		t.Error("peers or paths without a speaker")
+	}
+	if len(s.PeerOrigins) != len(s.Peers) {
+		t.Errorf("%d origins of %d peers", len(s.PeerOrigins), len(s.Peers))
+	}
+	for a, p := range s.Peers {
+		listen := s.Speaker[struct{}{}].Listen.List()
+		if slices.Contains(listen, a) || !slices.Contains(listen, p.Local) || p.IPv4 == p.IPv6 || p.IPv4 != a.Is4() {
+			t.Errorf("peer %s is %+v", a, p)
+		}
+	}
+	if s.MTU <= 0 {
+		t.Errorf("MTU %d", s.MTU)
+	}
+	if !slices.IsSortedFunc(s.Issues, func(a, b v1.Issue) int { return cmpIssues(a, b) }) {
+		t.Error("issues are not in order")
+	}
+}
+
+func cmpIssues(a, b v1.Issue) int {
+	if a == b {
+		return 1 // twice is out of order too
+	}
+	if sortIssues([]v1.Issue{a, b})[0] == a {
+		return -1
+	}
+	return 1
+}
+
+// TestOrder holds that neither the order in which objects are given nor which
+// copies of them plays a part.
+func TestOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapidDice(t)
+		objects := map[datastore.Key]v1.Object{}
+		for _, o := range some(d, 20, d.object) {
+			objects[datastore.KeyOf(o)] = o
+		}
+		in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib()}
+		var texts []string
+		for range 2 {
+			var list []v1.Object
+			for _, o := range objects { // in random order
+				list = append(list, o.DeepCopyObject().(v1.Object))
+			}
+			in.Store = datastore.NewSnapshot(list...)
+			texts = append(texts, Desired(in).String())
+		}
+		if diff := cmp.Diff(texts[0], texts[1]); diff != "" {
+			t.Errorf("another order (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// TestCalculatorKeepsNothing holds that a Calculator, through any sequence of
+// inputs, says what Desired says, and never changes what it said.
+func TestCalculatorKeepsNothing(t *testing.T) {
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) { walk(t, dice{rand.New(rand.NewPCG(seed, 0)).IntN}) })
+	}
+}
+
+func walk(t *testing.T, d dice) {
+	store := datastore.NewMemory()
+	mirror := datastore.NewMirror(store, "Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer")
+	go func() {
+		if err := mirror.Run(t.Context()); err != nil {
+			t.Errorf("mirror: %v", err)
+		}
+	}()
+	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib()}
+	var c Calculator
+	var said []State
+	var texts []string
+	for range 60 {
+		switch d.roll(8) {
+		case 0:
+			in.Pods = d.pods()
+		case 1:
+			in.Host = d.host()
+		case 2:
+			in.RIB = d.rib()
+		case 3:
+			in.RIB = &bgp.RIB{Routes: in.RIB.Routes, Complete: !in.RIB.Complete}
+		case 4:
+			in.Node = pick(d, "n1", "n2")
+		default:
+			for range 3 {
+				change(t, store, d)
+			}
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		in.Store = mirror.Snapshot()
+		got := c.Desired(in)
+		if diff := cmp.Diff(Desired(in).String(), got.String()); diff != "" {
+			t.Fatalf("cached (-afresh +cached):\n%s", diff)
+		}
+		said, texts = append(said, got), append(texts, got.String())
+	}
+	for i, s := range said {
+		if diff := cmp.Diff(texts[i], s.String()); diff != "" {
+			t.Errorf("state %d was changed later (-before +after):\n%s", i, diff)
+		}
+	}
+}
+
+// change sets a random object, or deletes the one it would have set.
+func change(t *testing.T, store datastore.Store, d dice) {
+	o := d.object()
+	key := datastore.KeyOf(o)
+	old, err := store.Get(t.Context(), key)
+	switch {
+	case err != nil:
+		_, err = store.Create(t.Context(), o)
+	case d.roll(2) == 0:
+		err = store.Delete(t.Context(), key, "")
+	default:
+		o.SetResourceVersion(old.GetResourceVersion())
+		_, err = store.Update(t.Context(), o)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSameInputSameState holds that asking again costs nothing and shares the
+// maps, and that a new pod leaves the other parts alone.
+func TestSameInputSameState(t *testing.T) {
+	in := cluster(10)
+	var c Calculator
+	c.Desired(in)
+	routes, state := c.routes.value, c.state.value
+	in.Pods, in.Host = withPod(in)
+	s := c.Desired(in)
+	if c.routes.value != routes {
+		t.Error("a new pod had the other routes computed again")
+	}
+	if got, want := len(s.Routes), len(state.Routes)+1; got != want {
+		t.Errorf("%d routes, want %d", got, want)
+	}
+	if allocs := testing.AllocsPerRun(10, func() { c.Desired(in) }); allocs > 0 {
+		t.Errorf("the same input allocates %v times", allocs)
+	}
+	dst := netip.MustParsePrefix("10.0.0.0/26")
+	if _, ok := s.Routes[kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}]; !ok {
+		t.Errorf("no route to %s", dst)
+	}
+}

@@ -1,0 +1,49 @@
+package calc
+
+import (
+	"time"
+
+	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
+)
+
+// settings is what the cluster's BGPConfiguration says.
+type settings struct {
+	mesh        bool
+	as          uint32
+	port        uint16
+	restartTime time.Duration
+	source      v1.ClusterRoutes
+	issues      []v1.Issue
+}
+
+// newSettings returns what the configuration named default says. An invalid one
+// counts as left out, and so does every other.
+func newSettings(s *datastore.Snapshot) *settings {
+	var c v1.BGPConfiguration
+	c.Default()
+	var issues []v1.Issue
+	if o, ok := datastore.Get[*v1.BGPConfiguration](s, "", v1.DefaultName); ok {
+		full, found := check(o, "the defaults are used in place of the whole object")
+		if len(found) == 0 {
+			c = *full
+		}
+		issues = found
+	}
+	return &settings{
+		mesh:        *c.Spec.NodeToNodeMeshEnabled,
+		as:          *c.Spec.ASNumber,
+		port:        uint16(c.Spec.ListenPort),
+		restartTime: c.Spec.NodeMeshMaxRestartTime.Duration,
+		source:      c.Spec.ClusterRoutes,
+		issues:      issues,
+	}
+}
+
+// nodeAS returns a node's autonomous system.
+func (c *settings) nodeAS(m *member) uint32 {
+	if m.as != 0 {
+		return m.as
+	}
+	return c.as
+}
