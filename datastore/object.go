@@ -20,25 +20,38 @@ import (
 // JSON under a key and do themselves what Kubernetes does to metadata.
 
 // Check refuses a key that no object can have: of an unknown kind, without a
-// name, or with a slash, which separates the parts of keys.
+// name, in the wrong scope, or with a slash, which separates the parts of keys.
 func (k Key) Check() error {
+	kind, ok := kindByName(k.Kind)
 	switch {
 	case k.Kind == "":
 		return errors.New("object without kind")
+	case !ok:
+		return CheckKind(k.Kind)
 	case k.Name == "":
 		return fmt.Errorf("%s without name", k.Kind)
 	case strings.Contains(k.Name, "/"), strings.Contains(k.Namespace, "/"):
 		return fmt.Errorf("%s: slash in name or namespace", k)
+	case kind.Namespaced && k.Namespace == "":
+		return fmt.Errorf("%s without namespace", k)
+	case !kind.Namespaced && k.Namespace != "":
+		return fmt.Errorf("%s: a %s has no namespace", k, k.Kind)
 	}
-	return CheckKind(k.Kind)
+	return nil
 }
 
 // CheckKind refuses the name of a kind that does not exist.
 func CheckKind(kind string) error {
-	if _, ok := newObject(kind); !ok {
+	if _, ok := kindByName(kind); !ok {
 		return fmt.Errorf("unknown kind %q", kind)
 	}
 	return nil
+}
+
+// kindByName returns the kind with exactly this name.
+func kindByName(name string) (v1.Kind, bool) {
+	k, ok := v1.KindByName(name)
+	return k, ok && k.Name == name
 }
 
 // Stamp returns the copy of o that a Create stores: with a new uid, created
@@ -115,10 +128,11 @@ func Encode(o v1.Object) ([]byte, error) {
 // ErrBroken. Unknown fields are passed over: a newer version may have written
 // them, and an upgrade must not stop the nodes that wait for theirs.
 func Decode(key Key, revision string, data []byte) (v1.Object, error) {
-	o, ok := newObject(key.Kind)
+	kind, ok := kindByName(key.Kind)
 	if !ok {
 		return nil, fmt.Errorf("%w: unknown kind", ErrBroken)
 	}
+	o := kind.New()
 	if err := json.Unmarshal(data, o); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
