@@ -92,8 +92,8 @@ type Path struct {
 	// NextHop has the prefix's family. Invalid: the speaker's own address of each
 	// session; the path then isn't told over sessions of the other family.
 	NextHop     netip.Addr
-	LocalPref   uint32     // 0: none given
-	Communities string     // canonical: sorted "aa:nn" joined by blanks
+	LocalPref   uint32 // 0: none given
+	Communities string // canonical: sorted "aa:nn" joined by blanks
 }
 
 // LearnedPath is a way to a prefix that a peer told us.
@@ -101,7 +101,7 @@ type LearnedPath struct {
 	Peer        netip.Addr
 	NextHop     netip.Addr
 	PeerAS      uint32
-	External    bool // learned by eBGP
+	External    bool   // learned by eBGP
 	LocalPref   uint32 // 0: none, as always by eBGP
 	ASPath      string // the AS numbers joined by blanks, nearest first, a set as {1,2}; "" within the AS
 	Communities string // as in Path
