@@ -25,8 +25,8 @@ const defaultPort = 179
 // +kubebuilder:object:root=true
 type BGPConfiguration struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              BGPConfigurationSpec `json:"spec,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	Spec              BGPConfigurationSpec `json:"spec,omitzero"`
 }
 
 // BGPConfigurationSpec is what the administrator wants of BGP.
@@ -65,7 +65,7 @@ const (
 // +kubebuilder:object:root=true
 type BGPPeer struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 	Spec              BGPPeerSpec `json:"spec"`
 }
 

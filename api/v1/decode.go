@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
+	"reflect"
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v2"
+	"go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
 )
@@ -50,13 +52,17 @@ func documents(data []byte) ([][]byte, error) {
 		return docs, nil
 	}
 	in := yaml.NewDecoder(bytes.NewReader(data))
-	in.SetStrict(true)
 	var docs [][]byte
 	for {
-		var v any
-		err := in.Decode(&v)
+		var n yaml.Node
+		err := in.Decode(&n)
 		if errors.Is(err, io.EOF) {
 			return docs, nil
+		}
+		var v any
+		if err == nil {
+			keepTimes(&n)
+			err = n.Decode(&v)
 		}
 		if err != nil {
 			return docs, oneLine(err)
@@ -88,9 +94,24 @@ func jsonTexts(data []byte) ([][]byte, bool) {
 	}
 }
 
+// keepTimes makes strings of what looks like a time, so that a label of
+// 2026-01-01 stays that.
+func keepTimes(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!timestamp" {
+		n.Tag = "!!str"
+	}
+	for _, c := range n.Content {
+		keepTimes(c)
+	}
+}
+
 // jsonValue turns YAML's maps, which have keys of any type, into JSON's.
 func jsonValue(v any) any {
 	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			v[key] = jsonValue(value)
+		}
 	case map[any]any:
 		m := make(map[string]any, len(v))
 		for key, value := range v {
@@ -201,7 +222,7 @@ func blame(kind string, doc []byte, err error) (field, reason string) {
 	o, _ := newObject(kind)
 	var mismatch *stdjson.UnmarshalTypeError
 	if errors.As(stdjson.Unmarshal(doc, o), &mismatch) && mismatch.Field != "" {
-		return mismatch.Field, fmt.Sprintf("must be %s, not %s", mismatch.Type, mismatch.Value)
+		return mismatch.Field, fmt.Sprintf("must be %s, not %s", word(mismatch.Type), mismatch.Value)
 	}
 	// Errors of types that decode themselves don't say where they arose. Each
 	// value is tried alone: the one that fails alone is at fault.
@@ -216,6 +237,25 @@ func blame(kind string, doc []byte, err error) (field, reason string) {
 		}
 	}
 	return "object", err.Error()
+}
+
+// word says what a type is to somebody who writes YAML.
+func word(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "a map"
+	case reflect.Slice:
+		return "a list"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Uint32:
+		return fmt.Sprintf("a whole number from 0 to %d", uint32(math.MaxUint32))
+	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	}
+	return t.String()
 }
 
 // leaves yields the path of every value of a JSON tree that is no map and no

@@ -9,3 +9,5 @@
 // +kubebuilder:object:generate=true
 // +groupName=cairn.network
 package v1
+
+//go:generate go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0 object paths=.

@@ -27,7 +27,7 @@ const (
 // +kubebuilder:object:root=true
 type IPAMBlock struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 	Spec              IPAMBlockSpec `json:"spec"`
 }
 

@@ -30,7 +30,7 @@ const (
 // +kubebuilder:object:root=true
 type IPPool struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 	Spec              IPPoolSpec `json:"spec"`
 }
 

@@ -14,8 +14,8 @@ import (
 // +kubebuilder:object:root=true
 type Node struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              NodeSpec `json:"spec,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	Spec              NodeSpec `json:"spec,omitzero"`
 }
 
 // NodeSpec is what others must know of a node to reach it.

@@ -12,8 +12,8 @@ import (
 // +kubebuilder:object:root=true
 type NodeStatus struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Status            NodeStatusStatus `json:"status,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+	Status            NodeStatusStatus `json:"status,omitzero"`
 }
 
 // Condition types of a NodeStatus.
@@ -31,15 +31,15 @@ const (
 // NodeStatusStatus is the state of a node's agent at one moment.
 type NodeStatusStatus struct {
 	// UpdatedAt is when the agent last wrote this.
-	UpdatedAt metav1.Time `json:"updatedAt,omitempty"`
+	UpdatedAt metav1.Time `json:"updatedAt,omitzero"`
 	// Agent says which agent runs and since when.
-	Agent AgentStatus `json:"agent,omitempty"`
+	Agent AgentStatus `json:"agent,omitzero"`
 	// Conditions sum it up.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// BGP is the state of the speaker and its sessions.
-	BGP BGPStatus `json:"bgp,omitempty"`
+	BGP BGPStatus `json:"bgp,omitzero"`
 	// Routes counts the kernel's routes that are Cairn's.
-	Routes RouteCounts `json:"routes,omitempty"`
+	Routes RouteCounts `json:"routes,omitzero"`
 	// Pods is the number of pods attached to this node.
 	Pods int `json:"pods"`
 	// Issues are the faults found in resources, and what came of them.
@@ -49,7 +49,7 @@ type NodeStatusStatus struct {
 // AgentStatus says which agent runs.
 type AgentStatus struct {
 	Version   string      `json:"version,omitempty"`
-	StartedAt metav1.Time `json:"startedAt,omitempty"`
+	StartedAt metav1.Time `json:"startedAt,omitzero"`
 }
 
 // BGPStatus is the state of a node's speaker.
@@ -78,12 +78,12 @@ type BGPPeerStatus struct {
 	Name string `json:"name,omitempty"`
 	// State is the session's state in the words of RFC 4271 8.2.2.
 	State string      `json:"state"`
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitzero"`
 	Flaps uint64      `json:"flaps"`
 	// LastError is why the session ended last or can't come up.
 	LastError string       `json:"lastError,omitempty"`
-	IPv4      PrefixCounts `json:"ipv4,omitempty"`
-	IPv6      PrefixCounts `json:"ipv6,omitempty"`
+	IPv4      PrefixCounts `json:"ipv4,omitzero"`
+	IPv6      PrefixCounts `json:"ipv6,omitzero"`
 }
 
 // PrefixCounts is the number of prefixes of one family in a session.

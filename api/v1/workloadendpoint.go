@@ -14,7 +14,7 @@ import (
 // +kubebuilder:object:root=true
 type WorkloadEndpoint struct {
 	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 	Spec              WorkloadEndpointSpec `json:"spec"`
 }
 
