@@ -1,0 +1,142 @@
+// Package agent is the process on each node: it watches the datastore, the
+// kernel and BGP, computes what the node should be (agent/calc), makes it so
+// (agent/reconcile), answers the CNI plug-in, and tells about itself.
+//
+// It guarantees that nothing in the kernel is touched before the datastore is in
+// sync, that only one goroutine writes to the kernel, and that stopping leaves
+// the data plane as it is. It leaves to main which drivers are used.
+//
+// The data flows one way: agent.go wires it, loop.go turns snapshots into writes,
+// pods.go answers the plug-in, publish.go writes what others must know of this
+// node, status.go and metrics.go tell what is.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/ipam"
+	"cairn.network/cairn/kernel"
+)
+
+// Drivers are the worlds outside.
+type Drivers struct {
+	Store     datastore.Store
+	Routes    kernel.Table[kernel.RouteKey, kernel.Route]
+	Sysctls   kernel.Table[kernel.Sysctl, string]
+	Host      kernel.Watcher
+	Conntrack kernel.Conntrack
+	Speaker   bgp.Speaker
+}
+
+// Config is what an agent is told at start. It is valid: main has checked it.
+type Config struct {
+	Node    string // the own Node's name
+	Version string // for the status
+	// IPv4 and IPv6 are the node's addresses with their subnets' prefix lengths,
+	// to be written to the Node; invalid: whatever the Node says.
+	IPv4, IPv6 netip.Prefix
+
+	Journal string // file of the addresses in use
+	Spool   string // folder in which the plug-in leaves what it could not tell; "": none
+	// Sockets to listen on; "" for none.
+	CNISocket, APISocket string
+	Health               string // TCP address for /livez, /readyz and /metrics; "": none
+
+	Reserve  int           // free addresses to hold per family
+	CoolDown time.Duration // rest of a freed address
+	Resync   time.Duration // time between full reads of the kernel
+	MTU      int           // of new pods, in bytes; 0: as the node's links have it
+
+	Log *slog.Logger
+}
+
+// kinds are what an agent mirrors.
+var kinds = []string{"Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer"}
+
+// Agent is one node's agent.
+type Agent struct {
+	cfg     Config
+	drv     Drivers
+	log     *slog.Logger
+	started time.Time
+
+	mirror *datastore.Mirror
+	pods   *ipam.Allocator
+	loop   *loop
+	pub    *publisher
+	spool  spool
+	gone   collector // used by the loop only
+
+	conditions conditions
+}
+
+// New returns an agent. It opens the journal, and fails if another agent has it
+// open or it is damaged.
+func New(cfg Config, drv Drivers) (*Agent, error) {
+	pods, err := ipam.Open(ipam.Options{
+		Node: cfg.Node, Store: drv.Store, Journal: cfg.Journal,
+		Reserve: cfg.Reserve, CoolDown: cfg.CoolDown,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, drv: drv, log: cfg.Log, started: time.Now(),
+		mirror: datastore.NewMirror(drv.Store, kinds...),
+		pods:   pods,
+		spool:  spool{cfg.Spool},
+	}
+	a.loop = newLoop(a)
+	a.pub = newPublisher(a)
+	return a, nil
+}
+
+// Run runs the agent until ctx is done, then returns nil with the data plane
+// left as it is and BGP ended so that peers keep the routes.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.pods.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	task := func(name string, run func(context.Context) error) {
+		g.Go(func() error {
+			if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	task("datastore", a.mirror.Run)
+	task("host", func(ctx context.Context) error { return a.drv.Host.Watch(ctx, a.loop.observe) })
+	task("addresses", a.runPods)
+	task("loop", a.loop.run)
+	task("publish", a.pub.run)
+	task("CNI", a.serveCNI)
+	task("API", a.serveAPI)
+	task("health", a.serveHealth)
+	err := g.Wait()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, a.drv.Speaker.Stop(stop, true))
+}
+
+// Cleanup removes from the kernel what carries Cairn's marks and nobody else
+// removes: its routes. Pods' links go with their pods.
+func Cleanup(ctx context.Context, routes kernel.Table[kernel.RouteKey, kernel.Route]) (int, error) {
+	have, err := routes.Read(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read routes: %w", err)
+	}
+	keys := make([]kernel.RouteKey, 0, len(have))
+	for k := range have {
+		keys = append(keys, k)
+	}
+	return len(keys), routes.Write(ctx, nil, keys)
+}

@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cairn.network/cairn/cni/protocol"
+	"cairn.network/cairn/ipam"
+	"cairn.network/cairn/kernel"
+)
+
+// readyWait bounds how long an ADD waits for an agent that has just started.
+const readyWait = 10 * time.Second
+
+// runPods brings journal, datastore and kernel into agreement, then keeps the
+// datastore informed of who uses which address.
+func (a *Agent) runPods(ctx context.Context) error {
+	for a.mirror.Snapshot() == nil || a.loop.currentHost() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.loop.turn():
+		}
+	}
+	if err := a.takeOver(ctx); err != nil {
+		return err
+	}
+	return a.pods.Run(ctx)
+}
+
+// takeOver recovers what an earlier agent left: its routes tell that there was
+// one, its links which addresses are in use.
+func (a *Agent) takeOver(ctx context.Context) error {
+	for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
+		err := a.recoverOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		a.log.Warn("can't take over yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (a *Agent) recoverOnce(ctx context.Context) error {
+	routes, err := a.drv.Routes.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("read routes: %w", err)
+	}
+	a.loop.restarting = len(routes) > 0
+	if err := a.pods.Recover(ctx, live(a.loop.currentHost())); err != nil {
+		return fmt.Errorf("recover addresses: %w", err)
+	}
+	if err := a.drainSpool(ctx); err != nil {
+		a.log.Warn("some spooled DELs are left", "error", err)
+	}
+	a.loop.recovered.Store(true)
+	a.loop.kick()
+	return nil
+}
+
+// live returns the assignments that links on the host tell of.
+func live(h *kernel.Host) []ipam.Assignment {
+	var as []ipam.Assignment
+	for _, l := range h.Links {
+		if p, ok := kernel.ParsePodAlias(l.Alias); ok {
+			as = append(as, ipam.Assignment{
+				Handle: ipam.Handle{ContainerID: p.ContainerID, Interface: p.PodLink},
+				IPv4:   p.IPv4, IPv6: p.IPv6, Namespace: p.Namespace, Pod: p.Pod, HostLink: l.Name,
+			})
+		}
+	}
+	return as
+}
+
+// attached says whether the host has the link of this assignment.
+func attached(h *kernel.Host, as ipam.Assignment) bool {
+	p, ok := kernel.ParsePodAlias(h.Links[as.HostLink].Alias)
+	return ok && p.ContainerID == as.ContainerID && p.PodLink == as.Interface
+}
+
+// CNI answers the plug-in.
+func (a *Agent) CNI(ctx context.Context, req protocol.Request) protocol.Response {
+	var resp protocol.Response
+	var err error
+	switch req.Verb {
+	case protocol.VerbAdd:
+		resp, err = a.add(ctx, req)
+	case protocol.VerbReady:
+		resp, err = a.awaitRoutes(ctx, handleOf(req))
+	case protocol.VerbDel:
+		err = a.del(ctx, handleOf(req))
+	case protocol.VerbCheck:
+		resp, err = a.check(handleOf(req))
+	case protocol.VerbStatus:
+		err = a.canAdd()
+	case protocol.VerbGC:
+		err = a.gc(ctx, req)
+	default:
+		err = &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprintf("unknown verb %q", req.Verb)}
+	}
+	if err != nil {
+		resp.Error = wireError(err)
+		a.log.Warn("CNI request failed", "verb", req.Verb, "container", req.ContainerID,
+			"pod", req.Namespace+"/"+req.Pod, "code", resp.Error.Code, "error", err)
+	}
+	return resp
+}
+
+func handleOf(req protocol.Request) ipam.Handle {
+	return ipam.Handle{ContainerID: req.ContainerID, Interface: req.Interface}
+}
+
+// wireError sorts an error into the protocol's codes.
+func wireError(err error) *protocol.Error {
+	if pe, ok := errors.AsType[*protocol.Error](err); ok {
+		return pe
+	}
+	code := protocol.CodeInternal
+	switch {
+	case errors.Is(err, ipam.ErrExhausted):
+		code = protocol.CodeExhausted
+	case errors.Is(err, ipam.ErrUnavailable):
+		code = protocol.CodeUnavailable
+	case errors.Is(err, ipam.ErrInvalid):
+		code = protocol.CodeInvalid
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		code = protocol.CodeTimeout
+	}
+	return &protocol.Error{Code: code, Message: err.Error()}
+}
+
+// canAdd returns nil if an ADD may succeed now.
+func (a *Agent) canAdd() error {
+	if !a.loop.ready.Load() {
+		reason := "the first pass is not done yet"
+		if why := a.loop.waiting.Load(); why != nil {
+			reason = *why
+		}
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is not ready: " + reason}
+	}
+	return nil
+}
+
+// awaitReady waits a little for an agent that is starting.
+func (a *Agent) awaitReady(ctx context.Context) error {
+	timeout := time.NewTimer(readyWait)
+	defer timeout.Stop()
+	for {
+		turn := a.loop.turn()
+		err := a.canAdd()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-timeout.C:
+			return err
+		case <-turn:
+		}
+	}
+}
+
+func (a *Agent) add(ctx context.Context, req protocol.Request) (protocol.Response, error) {
+	if err := a.awaitReady(ctx); err != nil {
+		return protocol.Response{}, err
+	}
+	pod := req.Pod
+	if pod == "" {
+		pod = req.ContainerID // a container that is no pod of Kubernetes
+	}
+	as, err := a.pods.Assign(ctx, ipam.Request{
+		Handle: handleOf(req), IPv4: req.IPv4, IPv6: req.IPv6, Pools: req.Pools,
+		Namespace: req.Namespace, Pod: pod, HostLink: kernel.PodLink(req.Namespace, pod, req.Interface),
+		Netns: req.Netns, Network: req.Network, Labels: req.Labels,
+	})
+	if err != nil {
+		return protocol.Response{}, err
+	}
+	return a.answer(as), nil
+}
+
+// answer returns what the plug-in must know of an assignment.
+func (a *Agent) answer(as ipam.Assignment) protocol.Response {
+	mtu := a.cfg.MTU
+	if s := a.loop.state.Load(); mtu == 0 && s != nil {
+		mtu = s.MTU
+	}
+	return protocol.Response{IPv4: as.IPv4, IPv6: as.IPv6, HostLink: as.HostLink, MTU: mtu}
+}
+
+// known returns the assignment of a handle, or the error that says there is none.
+func (a *Agent) known(h ipam.Handle) (ipam.Assignment, error) {
+	as, ok := a.pods.Assignments().Get(h)
+	if !ok {
+		return as, &protocol.Error{Code: protocol.CodeUnknown, Message: fmt.Sprintf("container %s has no addresses of this node", h)}
+	}
+	return as, nil
+}
+
+// applied says whether the routes to all of a pod's addresses are in the kernel.
+func (a *Agent) applied(as ipam.Assignment) bool {
+	for _, ip := range as.Addrs() {
+		if !a.loop.routes.Applied(kernel.HostRoute(ip)) {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitRoutes returns when the pod's routes are in the kernel.
+func (a *Agent) awaitRoutes(ctx context.Context, h ipam.Handle) (protocol.Response, error) {
+	for {
+		turn := a.loop.turn()
+		as, err := a.known(h)
+		if err != nil {
+			return protocol.Response{}, err
+		}
+		if a.applied(as) {
+			return a.answer(as), nil
+		}
+		select {
+		case <-ctx.Done():
+			return protocol.Response{}, fmt.Errorf("routes of %s are not in the kernel: %s: %w", h, a.whyNot(as), ctx.Err())
+		case <-turn:
+		}
+	}
+}
+
+// whyNot says what keeps a pod's routes out of the kernel.
+func (a *Agent) whyNot(as ipam.Assignment) string {
+	if err := a.canAdd(); err != nil {
+		return err.Error()
+	}
+	if h := a.loop.currentHost(); h != nil && !attached(h, as) {
+		return "the host has no link " + as.HostLink + " of this container"
+	}
+	failures := a.loop.routes.Failures()
+	for _, ip := range as.Addrs() {
+		if f, ok := failures[kernel.HostRoute(ip)]; ok {
+			return f.Err.Error()
+		}
+	}
+	return "the link is down"
+}
+
+func (a *Agent) check(h ipam.Handle) (protocol.Response, error) {
+	as, err := a.known(h)
+	if err != nil {
+		return protocol.Response{}, err
+	}
+	if !a.applied(as) {
+		return protocol.Response{}, &protocol.Error{Code: protocol.CodeInternal,
+			Message: fmt.Sprintf("routes of %s are not in the kernel: %s", h, a.whyNot(as))}
+	}
+	return a.answer(as), nil
+}
+
+// del gives a container's addresses back, and makes the kernel forget their
+// connections.
+func (a *Agent) del(ctx context.Context, h ipam.Handle) error {
+	as, ok, err := a.pods.Release(ctx, h)
+	if err != nil || !ok {
+		return err
+	}
+	for _, ip := range as.Addrs() {
+		if err := a.drv.Conntrack.Flush(ctx, ip); err != nil {
+			a.log.Warn("connections of a freed address are left", "address", ip, "error", err)
+		}
+	}
+	return nil
+}

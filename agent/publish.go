@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"cairn.network/cairn/agent/reconcile"
+	"cairn.network/cairn/datastore"
+)
+
+// Pace of the status in the datastore.
+const (
+	statusPause = time.Second // at least, between two writes
+	statusBeat  = time.Minute // at most, changed or not
+)
+
+// publisher writes to the datastore what others must know of this node: its
+// Node, its pods' WorkloadEndpoints, its NodeStatus. It has its own goroutine, so
+// that an absent datastore holds nothing up.
+type publisher struct {
+	a         *Agent
+	log       *slog.Logger
+	node      *reconcile.Tracker[struct{}, nodeAddrs]
+	endpoints *reconcile.Tracker[datastore.Key, endpoint]
+	status    *reconcile.Tracker[struct{}, statusText]
+	lastError string
+
+	dirty bool      // the status may have changed since it was taken
+	pause time.Time // no status before
+	beat  time.Time // the next status at the latest
+}
+
+func newPublisher(a *Agent) *publisher {
+	store, name := a.drv.Store, a.cfg.Node
+	return &publisher{
+		a: a, log: a.log, dirty: true,
+		node:      reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot}),
+		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name}),
+		status:    reconcile.NewTracker("NodeStatus", statusTable{store, name}),
+	}
+}
+
+// run publishes after each turn of the loop until ctx is done.
+func (p *publisher) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		turn := p.a.loop.turn()
+		timer.Reset(time.Until(p.once(ctx)))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-turn:
+			p.dirty = true
+		}
+	}
+}
+
+// once publishes what changed and returns when to do so again at the latest.
+func (p *publisher) once(ctx context.Context) time.Time {
+	now := time.Now()
+	snapshot := p.a.mirror.Snapshot()
+	if snapshot == nil {
+		return now.Add(statusBeat) // a turn comes before
+	}
+	p.node.Doubt() // read from the mirror, so it costs nothing
+	p.node.Want(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(snapshot)}, nil)
+	p.endpoints.Want(p.a.wantedEndpoints(), nil)
+	p.takeStatus(ctx, now)
+	retry, err := reconcile.Pass(ctx, []reconcile.Step{p.node}, []reconcile.Step{p.endpoints, p.status})
+	p.report(ctx, err)
+	next := p.beat
+	if p.dirty {
+		next = p.pause
+	}
+	if !retry.IsZero() && retry.Before(next) {
+		next = retry
+	}
+	return next
+}
+
+// takeStatus wants the status as it is now, if it may have changed and the last
+// is old enough, or if the last is too old.
+func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
+	beat := !now.Before(p.beat)
+	if !beat && (!p.dirty || now.Before(p.pause)) {
+		return
+	}
+	text, err := p.a.statusText(ctx)
+	if err != nil {
+		p.log.Warn("can't take the status", "error", err)
+		return
+	}
+	if beat {
+		p.beat = now.Add(statusBeat)
+	}
+	p.dirty, p.pause = false, now.Add(statusPause)
+	p.status.Want(map[struct{}]statusText{{}: {text: text, beat: p.beat.Unix()}}, nil)
+}
+
+// report logs a failure once, and its end.
+func (p *publisher) report(ctx context.Context, err error) {
+	text := ""
+	for _, f := range p.node.Failures() {
+		text = f.Err.Error()
+	}
+	for _, f := range p.endpoints.Failures() {
+		text = f.Err.Error()
+	}
+	for _, f := range p.status.Failures() {
+		text = f.Err.Error()
+	}
+	if err != nil {
+		text = err.Error()
+	}
+	if text == p.lastError || ctx.Err() != nil {
+		return
+	}
+	if p.lastError = text; text == "" {
+		p.log.Info("published after failure")
+	} else {
+		p.log.Warn("can't publish", "error", text)
+	}
+}

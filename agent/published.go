@@ -1,0 +1,253 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/kernel"
+)
+
+// storeTime bounds one read or write of a table in the datastore.
+const storeTime = 10 * time.Second
+
+// nodeAddrs are the addresses of a Node, as its spec has them.
+type nodeAddrs struct{ ipv4, ipv6 string }
+
+// wantedAddrs returns the addresses that the own Node should have: those the
+// agent was told, else those it has.
+func (a *Agent) wantedAddrs(s *datastore.Snapshot) nodeAddrs {
+	var want nodeAddrs
+	if n, ok := datastore.Get[*v1.Node](s, "", a.cfg.Node); ok {
+		want = addrsOf(n)
+	}
+	if p := a.cfg.IPv4; p.IsValid() {
+		want.ipv4 = p.String()
+	}
+	if p := a.cfg.IPv6; p.IsValid() {
+		want.ipv6 = p.String()
+	}
+	return want
+}
+
+func addrsOf(n *v1.Node) nodeAddrs {
+	if n.Spec.BGP == nil {
+		return nodeAddrs{}
+	}
+	return nodeAddrs{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address}
+}
+
+// nodeTable is the own Node's addresses in the datastore. Reading asks the
+// mirror. The Node is never deleted.
+type nodeTable struct {
+	store    datastore.Store
+	name     string
+	snapshot func() *datastore.Snapshot
+}
+
+func (t nodeTable) Read(context.Context) (map[struct{}]nodeAddrs, error) {
+	n, ok := datastore.Get[*v1.Node](t.snapshot(), "", t.name)
+	if !ok {
+		return nil, nil
+	}
+	return map[struct{}]nodeAddrs{{}: addrsOf(n)}, nil
+}
+
+func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeAddrs, _ []struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	for _, want := range set {
+		node := v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: t.name}}
+		return put(ctx, t.store, &node, func(n *v1.Node) error {
+			if addrsOf(n) == want {
+				return datastore.ErrAbort
+			}
+			if n.Spec.BGP == nil {
+				n.Spec.BGP = &v1.NodeBGP{}
+			}
+			n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address = want.ipv4, want.ipv6
+			return nil
+		})
+	}
+	return nil
+}
+
+// endpoint is what a WorkloadEndpoint says, comparable.
+type endpoint struct {
+	pod, containerID, iface, link string
+	networks                      string // joined by blanks
+	labels                        string // as JSON
+}
+
+// wantedEndpoints returns the endpoints of the pods that are attached here.
+func (a *Agent) wantedEndpoints() map[datastore.Key]endpoint {
+	host := a.loop.currentHost()
+	want := map[datastore.Key]endpoint{}
+	if host == nil {
+		return want
+	}
+	for as := range a.pods.Assignments().All() {
+		if !attached(host, as) {
+			continue
+		}
+		var networks []string
+		for _, ip := range as.Addrs() {
+			networks = append(networks, netip.PrefixFrom(ip, ip.BitLen()).String())
+		}
+		labels, _ := json.Marshal(as.Labels) // strings always can be
+		namespace := as.Namespace
+		if namespace == "" {
+			namespace = metav1.NamespaceDefault
+		}
+		key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: namespace, Name: as.Pod + "-" + as.Interface}
+		want[key] = endpoint{as.Pod, as.ContainerID, as.Interface, as.HostLink, strings.Join(networks, " "), string(labels)}
+	}
+	return want
+}
+
+// endpointTable is the WorkloadEndpoints of one node in the datastore.
+type endpointTable struct {
+	store datastore.Store
+	node  string
+}
+
+func (t endpointTable) Read(ctx context.Context) (map[datastore.Key]endpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	all, err := t.store.List(ctx, "WorkloadEndpoint")
+	if err != nil {
+		return nil, err
+	}
+	have := map[datastore.Key]endpoint{}
+	for _, o := range all {
+		if w, ok := o.(*v1.WorkloadEndpoint); ok && w.Spec.Node == t.node {
+			have[datastore.KeyOf(w)] = endpointOf(w)
+		}
+	}
+	return have, nil
+}
+
+func endpointOf(w *v1.WorkloadEndpoint) endpoint {
+	labels, _ := json.Marshal(w.Labels)
+	return endpoint{w.Spec.Pod, w.Spec.ContainerID, w.Spec.Endpoint, w.Spec.InterfaceName,
+		strings.Join(w.Spec.IPNetworks, " "), string(labels)}
+}
+
+func (t endpointTable) Write(ctx context.Context, set map[datastore.Key]endpoint, del []datastore.Key) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	var errs []error
+	for _, key := range slices.SortedFunc(maps.Keys(set), compareKeys) {
+		if err := t.put(ctx, key, set[key]); err != nil {
+			if errors.Is(err, datastore.ErrUnavailable) {
+				return err // the others would only wait for the same
+			}
+			errs = append(errs, &kernel.KeyError[datastore.Key]{Op: "set", Key: key, Err: err})
+		}
+	}
+	for _, key := range del {
+		if err := t.delete(ctx, key); err != nil {
+			if errors.Is(err, datastore.ErrUnavailable) {
+				return err
+			}
+			errs = append(errs, &kernel.KeyError[datastore.Key]{Op: "delete", Key: key, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t endpointTable) put(ctx context.Context, key datastore.Key, want endpoint) error {
+	w := v1.WorkloadEndpoint{TypeMeta: typeMeta(key.Kind), ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	return put(ctx, t.store, &w, func(w *v1.WorkloadEndpoint) error {
+		if w.Spec.Node == t.node && endpointOf(w) == want {
+			return datastore.ErrAbort
+		}
+		w.Labels = nil
+		if err := json.Unmarshal([]byte(want.labels), &w.Labels); err != nil {
+			return err
+		}
+		w.Spec = v1.WorkloadEndpointSpec{Node: t.node, Pod: want.pod, ContainerID: want.containerID,
+			Endpoint: want.iface, InterfaceName: want.link, IPNetworks: strings.Fields(want.networks)}
+		return nil
+	})
+}
+
+// delete removes the endpoint unless it is another node's by now.
+func (t endpointTable) delete(ctx context.Context, key datastore.Key) error {
+	o, err := t.store.Get(ctx, key)
+	if err == nil {
+		if w, ok := o.(*v1.WorkloadEndpoint); ok && w.Spec.Node == t.node {
+			err = t.store.Delete(ctx, key, w.ResourceVersion)
+		}
+	}
+	if errors.Is(err, datastore.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// statusText is a NodeStatus's status as JSON without its time, and the time by
+// which it is to be written again.
+type statusText struct {
+	text string
+	beat int64
+}
+
+// statusTable is the own NodeStatus in the datastore. What an earlier agent wrote
+// does not count as there.
+type statusTable struct {
+	store datastore.Store
+	name  string
+}
+
+func (t statusTable) Read(context.Context) (map[struct{}]statusText, error) { return nil, nil }
+
+func (t statusTable) Write(ctx context.Context, set map[struct{}]statusText, _ []struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	for _, want := range set {
+		s := v1.NodeStatus{TypeMeta: typeMeta("NodeStatus"), ObjectMeta: metav1.ObjectMeta{Name: t.name}}
+		return put(ctx, t.store, &s, func(s *v1.NodeStatus) error {
+			s.Status = v1.NodeStatusStatus{}
+			if err := json.Unmarshal([]byte(want.text), &s.Status); err != nil {
+				return err
+			}
+			s.Status.UpdatedAt = metav1.Now()
+			return nil
+		})
+	}
+	return nil
+}
+
+// put lets change alter the object as it is in the store, or creates it from o.
+func put[T v1.Object](ctx context.Context, s datastore.Store, o T, change func(T) error) error {
+	key := datastore.KeyOf(o)
+	_, err := datastore.Update(ctx, s, key, change)
+	if !errors.Is(err, datastore.ErrNotFound) {
+		return err
+	}
+	if err := change(o); err != nil && !errors.Is(err, datastore.ErrAbort) {
+		return err
+	}
+	if _, err = s.Create(ctx, o); errors.Is(err, datastore.ErrExists) {
+		_, err = datastore.Update(ctx, s, key, change)
+	}
+	return err
+}
+
+func typeMeta(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: v1.APIVersion, Kind: kind}
+}
+
+func compareKeys(a, b datastore.Key) int {
+	return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+}
