@@ -15,7 +15,7 @@ import (
 const patience = time.Minute
 
 // Eventually waits until ready is true, asking again after each change.
-func Eventually(t testing.TB, what string, changed <-chan struct{}, ready func() bool) {
+func Eventually[T any](t testing.TB, what string, changed <-chan T, ready func() bool) {
 	t.Helper()
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -26,6 +26,14 @@ func Eventually(t testing.TB, what string, changed <-chan struct{}, ready func()
 			t.Fatalf("waited %s in vain until %s", patience, what)
 		}
 	}
+}
+
+// Poll is Eventually for what tells nobody that it changed.
+func Poll(t testing.TB, what string, ready func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	Eventually(t, what, tick.C, ready)
 }
 
 // Follower is a running watch and all that it was told.
