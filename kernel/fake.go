@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -258,18 +259,9 @@ func (f *Fake) Flush(ctx context.Context, addr netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	if err := cmpErr(ctx.Err(), f.failure("flush", addr)); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("flush", addr)); err != nil {
 		return err
 	}
 	f.flushed = append(f.flushed, addr)
-	return nil
-}
-
-func cmpErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }

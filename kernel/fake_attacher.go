@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"syscall"
@@ -12,7 +13,7 @@ func (f *Fake) Attach(ctx context.Context, a Attachment) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	if err := cmpErr(ctx.Err(), f.failure("attach", a.ContainerID), a.Validate()); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("attach", a.ContainerID), a.Validate()); err != nil {
 		return "", fmt.Errorf("attach %s: %w", a.HostLink, err)
 	}
 	if old, ok := f.links[a.HostLink]; ok && old.Alias != PodAlias(a) {
@@ -29,7 +30,7 @@ func (f *Fake) Detach(ctx context.Context, a Attachment) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes++
-	if err := cmpErr(ctx.Err(), f.failure("detach", a.ContainerID)); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("detach", a.ContainerID)); err != nil {
 		return fmt.Errorf("detach %s: %w", a.HostLink, err)
 	}
 	l, ok := f.links[a.HostLink]
@@ -48,7 +49,7 @@ func (f *Fake) Detach(ctx context.Context, a Attachment) error {
 func (f *Fake) Check(ctx context.Context, a Attachment) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := cmpErr(ctx.Err(), f.failure("check", a.ContainerID)); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("check", a.ContainerID)); err != nil {
 		return fmt.Errorf("check %s: %w", a.HostLink, err)
 	}
 	l, ok := f.links[a.HostLink]

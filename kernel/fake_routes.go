@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type fakeRoutes struct{ *Fake }
 func (f fakeRoutes) Read(ctx context.Context) (map[RouteKey]Route, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := cmpErr(ctx.Err(), f.failure("read", "routes")); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("read", "routes")); err != nil {
 		return nil, fmt.Errorf("read routes: %w", err)
 	}
 	return f.ourRoutes(), nil
@@ -44,7 +45,7 @@ func (f fakeRoutes) Write(ctx context.Context, set map[RouteKey]Route, del []Rou
 	var errs []error
 	for k, r := range set {
 		f.writes++
-		if err := cmpErr(f.failure("set", k), r.Check(k), f.possible(k, r), f.ours(k)); err != nil {
+		if err := cmp.Or(f.failure("set", k), r.Check(k), f.possible(k, r), f.ours(k)); err != nil {
 			errs = append(errs, &KeyError[RouteKey]{Op: "set", Key: k, Err: err})
 			continue
 		}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ type fakeSysctls struct{ *Fake }
 func (f fakeSysctls) Read(ctx context.Context) (map[Sysctl]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := cmpErr(ctx.Err(), f.failure("read", "sysctls")); err != nil {
+	if err := cmp.Or(ctx.Err(), f.failure("read", "sysctls")); err != nil {
 		return nil, fmt.Errorf("read sysctls: %w", err)
 	}
 	wanted := HostSysctls()

@@ -28,7 +28,8 @@ type Host struct {
 	Links map[string]Link   // by name
 	Addrs map[Addr]struct{} // every address that is not tentative or failed
 	// Foreign holds the unicast routes of the main table that are not Cairn's,
-	// connected ones included: by these next hops are resolved.
+	// connected ones included: by these next hops are resolved. Those of
+	// link-local prefixes are left out: every link has one with the same key.
 	Foreign map[RouteKey]Route
 }
 
@@ -36,7 +37,8 @@ type Host struct {
 type Event struct {
 	Host *Host // the host after the change
 	// Routes holds the routes of ours that the kernel says were changed, by us or
-	// by others; nil: it is gone.
+	// by others; nil: it is gone, at least in part, or another's may have taken its
+	// place.
 	Routes map[RouteKey]*Route
 	// Down holds the names of links that went down, vanished or were made anew:
 	// the kernel drops their routes without a word.

@@ -225,12 +225,8 @@ func (n NextHops) String() string {
 
 // Uses says whether one of the next hops leaves through the named link.
 func (n NextHops) Uses(link string) bool {
-	for _, h := range n.List() {
-		if h.Link == link {
-			return true
-		}
-	}
-	return false
+	at := " " + link + " "
+	return strings.Contains(n.text, at+"true ") || strings.Contains(n.text, at+"false ")
 }
 
 // HostRoute returns the key of Cairn's route to one address.

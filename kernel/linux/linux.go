@@ -12,6 +12,8 @@
 // process's own unless somebody moved that thread; option In names another.
 package linux
 
+import "errors"
+
 // Option changes what a constructor returns.
 type Option func(*config)
 
@@ -33,3 +35,6 @@ func configure(opts []Option) config {
 	}
 	return c
 }
+
+// errShort says that the kernel's message ends too early.
+var errShort = errors.New("message is too short")

@@ -14,10 +14,6 @@ type table[K, V comparable] struct{}
 func (table[K, V]) Read(context.Context) (map[K]V, error)     { return nil, kernel.ErrUnsupported }
 func (table[K, V]) Write(context.Context, map[K]V, []K) error { return kernel.ErrUnsupported }
 
-type watcher struct{}
-
-func (watcher) Watch(context.Context, func(kernel.Event)) error { return kernel.ErrUnsupported }
-
 type attacher struct{}
 
 func (attacher) Attach(context.Context, kernel.Attachment) (string, error) {
@@ -30,20 +26,11 @@ type conntrack struct{}
 
 func (conntrack) Flush(context.Context, netip.Addr) error { return kernel.ErrUnsupported }
 
-// NewRoutes returns the host's routes that carry Cairn's protocol number, of
-// both families and every table.
-func NewRoutes(opts ...Option) kernel.Table[kernel.RouteKey, kernel.Route] {
-	return table[kernel.RouteKey, kernel.Route]{}
-}
-
 // NewSysctls returns the kernel parameters that are Cairn's business: those of
 // the host as a whole and those of pods' links.
 func NewSysctls(opts ...Option) kernel.Table[kernel.Sysctl, string] {
 	return table[kernel.Sysctl, string]{}
 }
-
-// NewWatcher returns what tells about links, addresses and routes of the host.
-func NewWatcher(opts ...Option) kernel.Watcher { return watcher{} }
 
 // NewAttacher returns what makes and removes pods' links.
 func NewAttacher(opts ...Option) kernel.Attacher { return attacher{} }

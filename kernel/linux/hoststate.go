@@ -1,0 +1,289 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"cairn.network/cairn/kernel"
+)
+
+// hostState follows the kernel's notifications. Links and addresses are told in
+// full, so what is told twice does no harm. Routes are not: several may have the
+// same key, and which of them counts is not said. Where that is in doubt the
+// routes are read again.
+type hostState struct {
+	links   map[uint32]linkState
+	addrs   map[address]struct{}
+	foreign map[kernel.RouteKey]foreignRoute
+
+	host  *kernel.Host // as last told; nil at first
+	event kernel.Event // what to tell next, without the host
+
+	newLinks, newAddrs, newForeign bool // differ from host
+	doubtAll, doubtRoutes          bool // must be read again
+}
+
+// foreignRoute is the first route of a key, and how many there are.
+type foreignRoute struct {
+	kernel.Route
+	count int
+}
+
+// load reads everything.
+func (s *hostState) load(ctx context.Context, conn *netlink.Conn) error {
+	before := s.links
+	links := make(map[uint32]linkState)
+	err := dump(ctx, conn, linkRequest(), func() { clear(links) }, func(m netlink.Message) error {
+		l, ok, err := parseLink(m.Data)
+		if ok {
+			links[uint32(l.Index)] = l
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	addrs := make(map[address]struct{})
+	addrRequest := netlink.Message{Header: netlink.Header{Type: unix.RTM_GETADDR}, Data: make([]byte, unix.SizeofIfAddrmsg)}
+	err = dump(ctx, conn, addrRequest, func() { clear(addrs) }, func(m netlink.Message) error {
+		a, usable, err := parseAddress(m.Data)
+		if usable {
+			addrs[a] = struct{}{}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	s.links, s.addrs = links, addrs
+	for index, old := range before {
+		if now, ok := links[index]; !ok || now.Name != old.Name || old.admin && !now.admin || old.Up && !now.Up {
+			s.down(old)
+		}
+	}
+	s.newLinks, s.newAddrs, s.doubtAll = true, true, false
+	return s.loadRoutes(ctx, conn)
+}
+
+// loadRoutes reads the foreign routes.
+func (s *hostState) loadRoutes(ctx context.Context, conn *netlink.Conn) error {
+	foreign := make(map[kernel.RouteKey]foreignRoute)
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		found, err := dumpRoutes(ctx, conn, routeHeader{family: family, table: unix.RT_TABLE_MAIN})
+		if err != nil {
+			return fmt.Errorf("list routes: %w", err)
+		}
+		for _, m := range found {
+			if !isForeign(m) {
+				continue
+			}
+			r, there := foreign[m.key]
+			if !there {
+				r.Route = m.route
+			}
+			r.count++
+			foreign[m.key] = r
+		}
+	}
+	s.newForeign = s.newForeign || !maps.Equal(s.foreign, foreign)
+	s.foreign, s.doubtRoutes = foreign, false
+	return nil
+}
+
+// isForeign says whether a route belongs into Host.Foreign.
+func isForeign(m routeMessage) bool {
+	dst := m.key.Dst.Addr()
+	return m.protocol != kernel.RouteProtocol && m.key.Table == kernel.MainTable && m.route.Type == kernel.Unicast &&
+		!dst.IsMulticast() && !(dst.Is6() && dst.IsLinkLocalUnicast())
+}
+
+func (s *hostState) linkName(index uint32) string {
+	if l, ok := s.links[index]; ok {
+		return l.Name
+	}
+	return fmt.Sprintf("#%d", index)
+}
+
+// apply takes one notification.
+func (s *hostState) apply(m netlink.Message) error {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		l, ok, err := parseLink(m.Data)
+		if err != nil || !ok {
+			return err
+		}
+		s.applyLink(l, m.Header.Type == unix.RTM_DELLINK)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		a, usable, err := parseAddress(m.Data)
+		if err != nil {
+			return err
+		}
+		s.applyAddress(a, usable && m.Header.Type == unix.RTM_NEWADDR)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		r, ok, err := parseRoute(m.Data, s.linkName)
+		if err != nil || !ok || r.key.Table == unix.RT_TABLE_LOCAL {
+			return err
+		}
+		if m.Header.Type == unix.RTM_DELROUTE {
+			s.applyNoRoute(r)
+		} else {
+			s.applyRoute(r, m.Header.Flags&netlink.Replace != 0)
+		}
+	}
+	return nil
+}
+
+// down notes that a link went down: the kernel dropped the IPv4 routes through
+// it and says nothing about them.
+func (s *hostState) down(l linkState) {
+	if !slices.Contains(s.event.Down, l.Name) {
+		s.event.Down = append(s.event.Down, l.Name)
+	}
+	for _, r := range s.foreign {
+		if r.Hops.Uses(l.Name) {
+			s.doubtRoutes = true
+			return
+		}
+	}
+}
+
+func (s *hostState) applyLink(l linkState, gone bool) {
+	index := uint32(l.Index)
+	old, existed := s.links[index]
+	if gone {
+		if !existed {
+			return
+		}
+		delete(s.links, index)
+		s.newLinks = true
+		s.down(old)
+		for a := range s.addrs {
+			if a.index == index {
+				delete(s.addrs, a)
+				s.newAddrs = true
+			}
+		}
+		return
+	}
+	if existed && l == old {
+		return
+	}
+	s.links[index] = l
+	s.newLinks = s.newLinks || !existed || l.Link != old.Link
+	if existed && (old.admin && !l.admin || old.Up && !l.Up) {
+		s.down(old)
+	}
+	if existed && l.Name != old.Name {
+		s.down(old)
+		s.doubtAll = true // addresses and routes are told by name
+	}
+}
+
+func (s *hostState) applyAddress(a address, usable bool) {
+	_, had := s.addrs[a]
+	if usable == had {
+		return
+	}
+	s.newAddrs = true
+	if usable {
+		s.addrs[a] = struct{}{}
+		return
+	}
+	delete(s.addrs, a)
+	for _, r := range s.foreign {
+		if r.Source == a.prefix.Addr() {
+			s.doubtRoutes = true // dropped with its source, without a word
+			return
+		}
+	}
+}
+
+func (s *hostState) applyRoute(m routeMessage, replace bool) {
+	old, had := s.foreign[m.key]
+	switch {
+	case !isForeign(m):
+		s.doubtRoutes = s.doubtRoutes || had
+	case !had:
+		s.foreign[m.key] = foreignRoute{m.route, 1}
+		s.newForeign = true
+	case old.count == 1 && old.Route == m.route:
+	case old.count == 1 && replace:
+		s.foreign[m.key] = foreignRoute{m.route, 1}
+		s.newForeign = true
+	default:
+		s.doubtRoutes = true
+	}
+	if m.protocol == kernel.RouteProtocol {
+		s.changed(m.key, &m.route)
+	} else if m.key.Priority == kernel.RoutePriority {
+		s.changed(m.key, nil)
+	}
+}
+
+func (s *hostState) applyNoRoute(m routeMessage) {
+	if m.protocol == kernel.RouteProtocol {
+		s.changed(m.key, nil)
+		return
+	}
+	if old, had := s.foreign[m.key]; had && isForeign(m) {
+		if old.count == 1 && old.Route == m.route {
+			delete(s.foreign, m.key)
+			s.newForeign = true
+		} else {
+			s.doubtRoutes = true
+		}
+	}
+}
+
+// changed notes an event of a route of ours.
+func (s *hostState) changed(k kernel.RouteKey, r *kernel.Route) {
+	if s.event.Routes == nil {
+		s.event.Routes = make(map[kernel.RouteKey]*kernel.Route)
+	}
+	s.event.Routes[k] = r
+}
+
+// take returns what there is to tell, and false when that is nothing. Maps that
+// did not change are shared with the host told before.
+func (s *hostState) take() (kernel.Event, bool) {
+	if s.host == nil {
+		s.host = &kernel.Host{}
+		s.newLinks, s.newAddrs, s.newForeign = true, true, true
+	}
+	if s.newLinks || s.newAddrs || s.newForeign {
+		next := *s.host
+		if s.newLinks {
+			next.Links = make(map[string]kernel.Link, len(s.links))
+			for _, l := range s.links {
+				next.Links[l.Name] = l.Link
+			}
+		}
+		if s.newAddrs {
+			next.Addrs = make(map[kernel.Addr]struct{}, len(s.addrs))
+			for a := range s.addrs {
+				next.Addrs[kernel.Addr{Link: s.linkName(a.index), Prefix: a.prefix}] = struct{}{}
+			}
+		}
+		if s.newForeign {
+			next.Foreign = make(map[kernel.RouteKey]kernel.Route, len(s.foreign))
+			for k, r := range s.foreign {
+				next.Foreign[k] = r.Route
+			}
+		}
+		s.host = &next
+	} else if s.event.Routes == nil && s.event.Down == nil && !s.event.Overrun {
+		return kernel.Event{}, false
+	}
+	e := s.event
+	e.Host = s.host
+	s.event = kernel.Event{}
+	s.newLinks, s.newAddrs, s.newForeign = false, false, false
+	return e, true
+}

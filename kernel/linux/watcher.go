@@ -1,0 +1,139 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"cairn.network/cairn/kernel"
+)
+
+// NewWatcher returns what tells about links, addresses and routes of the host.
+func NewWatcher(opts ...Option) kernel.Watcher { return watcher{configure(opts)} }
+
+type watcher struct{ config }
+
+// watchBuffer is the size of the socket's buffer in bytes: some ten thousand
+// notifications may come before they are fetched.
+const watchBuffer = 16 << 20
+
+// watchGroups are the multicast groups of rtnetlink(7), as bits from group 1 on.
+const watchGroups = 1<<(unix.RTNLGRP_LINK-1) |
+	1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1) |
+	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1)
+
+func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
+	asking, err := w.dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("watch the host: %w", err)
+	}
+	defer asking.Close()
+	listening, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{NetNS: w.netns, Groups: watchGroups, MessageBufferSize: receiveBuffer})
+	if err != nil {
+		return fmt.Errorf("watch the host: %w", refusal(err))
+	}
+	if err := listening.SetReadBuffer(watchBuffer); err != nil {
+		listening.Close()
+		return fmt.Errorf("watch the host: enlarge socket buffer: %w", err)
+	}
+	// The subscription comes before the first reading: what changes meanwhile is
+	// told again afterwards, which does no harm.
+	q := &queue{wake: make(chan struct{}, 1)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		q.fill(listening)
+	}()
+	err = follow(ctx, asking, q, f)
+	listening.Close()
+	<-ended
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("watch the host: %w", err)
+}
+
+// follow tells f the host, then what q holds, until ctx is done or the kernel
+// can't be asked.
+func follow(ctx context.Context, asking *netlink.Conn, q *queue, f func(kernel.Event)) error {
+	var s hostState
+	if err := s.load(ctx, asking); err != nil {
+		return err
+	}
+	for {
+		if e, ok := s.take(); ok {
+			f(e)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-q.wake:
+		}
+		messages, overrun, err := q.take()
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			if err := s.apply(m); err != nil {
+				return err
+			}
+		}
+		s.event.Overrun = overrun
+		switch {
+		case overrun || s.doubtAll:
+			err = s.load(ctx, asking)
+		case s.doubtRoutes:
+			err = s.loadRoutes(ctx, asking)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// queue holds what was received and not yet worked off, so that the socket is
+// empty even while the consumer is busy, and what came together is told together.
+type queue struct {
+	wake chan struct{} // holds a token while there is something
+
+	mu       sync.Mutex
+	messages []netlink.Message
+	overrun  bool // the kernel had to drop some
+	err      error
+}
+
+// fill receives until the socket fails or is closed.
+func (q *queue) fill(conn *netlink.Conn) {
+	for {
+		messages, err := conn.Receive()
+		overrun := errors.Is(err, unix.ENOBUFS)
+		q.mu.Lock()
+		q.messages = append(q.messages, messages...)
+		q.overrun = q.overrun || overrun
+		if !overrun {
+			q.err = err
+		}
+		q.mu.Unlock()
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+		if err != nil && !overrun {
+			return
+		}
+	}
+}
+
+func (q *queue) take() (messages []netlink.Message, overrun bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	messages, overrun = q.messages, q.overrun
+	q.messages, q.overrun = nil, false
+	return messages, overrun, q.err
+}
