@@ -95,9 +95,9 @@ func (c *Calculator) Desired(in Inputs) State {
 	pk := pathsKey{k.members, k.pools, k.claims}
 	paths := c.paths.get(pk, pk.paths)
 	rk := routesKey{k.members, k.pools, k.settings, k.claims, k.fabric, k.sessions, in.RIB}
-	k.routes = c.routes.get(rk, func() *routes { return newRoutes(rk) })
+	k.routes = c.routes.get(rk, func() *routes { return newRoutes(rk, c.routes.value) })
 	ok := podsKey{in.Pods, in.Host}
-	k.pods = c.pods.get(ok, func() *pods { return newPods(ok) })
+	k.pods = c.pods.get(ok, func() *pods { return newPods(ok, c.pods.value) })
 	return c.state.get(k, func() State { return k.assemble(paths) })
 }
 

@@ -14,8 +14,8 @@ import (
 var update = flag.Bool("update", false, "write what comes out into testdata")
 
 // TestGolden runs the cases of testdata. Each is the inputs, as readCase reads
-// them, and the State that comes out, as text. Sysctls are left out but for one
-// case.
+// them, and the State that comes out, as text. Sysctls are left out unless the
+// comment names them.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -28,7 +28,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := Desired(readCase(t, a))
-			if !strings.Contains(string(a.Comment), "with sysctls") {
+			if !strings.Contains(string(a.Comment), "sysctls") {
 				s.Sysctls = nil
 			}
 			if *update {

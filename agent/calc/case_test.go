@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
-	"k8s.io/apimachinery/pkg/runtime"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	v1 "cairn.network/cairn/api/v1"
@@ -21,7 +21,8 @@ import (
 // readCase reads the inputs of a golden case. Its files:
 //
 //	input   node NAME; restarting
-//	store   resources in YAML, separated by ---; kind and name suffice as head
+//	store   resources, one a line in YAML's flow style: kind, name, labels,
+//	        created (seconds) and spec
 //	host    link NAME [mtu N] [down] [alias TEXT…]
 //	        addr LINK PREFIX
 //	        route PREFIX [via ADDR] dev LINK [metric N] [weight N] [and via …]
@@ -73,33 +74,36 @@ func readCase(t *testing.T, a *txtar.Archive) Inputs {
 
 func readObjects(t *testing.T, text []byte) []v1.Object {
 	t.Helper()
-	kinds := map[string]func() v1.Object{
-		"Node":             func() v1.Object { return &v1.Node{} },
-		"IPPool":           func() v1.Object { return &v1.IPPool{} },
-		"IPAMBlock":        func() v1.Object { return &v1.IPAMBlock{} },
-		"BGPConfiguration": func() v1.Object { return &v1.BGPConfiguration{} },
-		"BGPPeer":          func() v1.Object { return &v1.BGPPeer{} },
-	}
 	var objects []v1.Object
-	for doc := range strings.SplitSeq(string(text), "---\n") {
-		var head struct{ Kind, Name string }
-		if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
-			t.Fatal(err)
-		}
-		if head.Kind == "" {
+	for line := range strings.Lines(string(text)) {
+		if strings.TrimSpace(line) == "" || line[0] == '#' {
 			continue
 		}
-		if kinds[head.Kind] == nil {
-			t.Fatalf("unknown kind %q", head.Kind)
+		var short struct {
+			Kind, Name string
+			Labels     map[string]string
+			Created    int64
+			Spec       any
 		}
-		o := kinds[head.Kind]()
-		if err := yaml.Unmarshal([]byte(doc), o); err != nil {
-			t.Fatalf("%v in:\n%s", err, doc)
+		if err := yaml.UnmarshalStrict([]byte(line), &short); err != nil {
+			t.Fatalf("%v in %s", err, line)
 		}
-		o.(runtime.Object).GetObjectKind().SetGroupVersionKind(v1.GroupVersion.WithKind(head.Kind))
-		if head.Name != "" {
-			o.SetName(head.Name)
+		kind, ok := v1.KindByName(short.Kind)
+		if !ok {
+			t.Fatalf("no kind in %s", line)
 		}
+		full, err := yaml.Marshal(map[string]any{"spec": short.Spec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := kind.New()
+		if err := yaml.UnmarshalStrict(full, o); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		o.GetObjectKind().SetGroupVersionKind(v1.GroupVersion.WithKind(kind.Name))
+		o.SetName(short.Name)
+		o.SetLabels(short.Labels)
+		o.SetCreationTimestamp(metav1.Unix(short.Created, 0))
 		objects = append(objects, o)
 	}
 	return objects

@@ -1,12 +1,10 @@
 package calc
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	v1 "cairn.network/cairn/api/v1"
 )
@@ -14,11 +12,7 @@ import (
 // claim says which node a range of addresses is routed to.
 type claim struct {
 	node string
-	pool string // name of the pool that the block names
-}
-
-func (c claim) compare(o claim) int {
-	return cmp.Or(strings.Compare(c.node, o.node), strings.Compare(c.pool, o.pool))
+	pool string // name of the pool that the block names; "" for a single address
 }
 
 // claims is what the datastore says of who has which pods' addresses.
@@ -62,6 +56,11 @@ func parseBlock(o *v1.IPAMBlock) parsedBlock {
 	if o.Spec.Node == "" {
 		return refuse("spec.node", "no node has claimed the block")
 	}
+	switch o.Spec.State {
+	case v1.BlockPending, v1.BlockConfirmed, v1.BlockReleasing:
+	default:
+		return refuse("spec.state", "%q is no state of a claim", o.Spec.State)
+	}
 	b := parsedBlock{cidr: cidr, owner: claim{o.Spec.Node, o.Spec.Pool}, confirmed: o.Spec.State == v1.BlockConfirmed}
 	for i, a := range o.Spec.Allocations {
 		if a.Node == o.Spec.Node || a.Node == "" {
@@ -89,9 +88,8 @@ func newClaims(parsed map[*v1.IPAMBlock]parsedBlock) *claims {
 		}
 		for _, l := range b.lent {
 			// Nested blocks can both name an address; any order will do if it is fixed.
-			lent := claim{l.holder, b.owner.pool}
-			if other, ok := cs.lent[l.address]; !ok || lent.compare(other) < 0 {
-				cs.lent[l.address] = lent
+			if other, ok := cs.lent[l.address]; !ok || l.holder < other.node {
+				cs.lent[l.address] = claim{node: l.holder}
 			}
 		}
 	}

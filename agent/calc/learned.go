@@ -13,15 +13,6 @@ import (
 // learn routes a prefix that peers told and the datastore does not know as
 // another node's.
 func (r *routes) learn(dst netip.Prefix, paths []bgp.LearnedPath) {
-	if c, ok := r.claims.lent[dst]; ok {
-		if c.node == r.members.node {
-			r.unused[dst] = "this node has borrowed the address itself"
-		}
-		return
-	}
-	if c, ok := r.claims.blocks[dst]; ok && c.node != r.members.node {
-		return
-	}
 	if block, ok := r.claims.inside(r.members.node, dst); ok {
 		r.unused[dst] = fmt.Sprintf("peer %s tells a way into this node's own block %s", paths[0].Peer, block)
 		return
@@ -114,7 +105,9 @@ func (r *routes) forbidden(dst netip.Prefix, peer netip.Addr, known bool) string
 	accepts := r.sessions.accepts[peer]
 	exactly := slices.Contains(accepts, dst)
 	switch {
-	case !ok || !s.IPv4 && dst.Addr().Is4() || !s.IPv6 && !dst.Addr().Is4():
+	case !ok:
+		return fmt.Sprintf("peer %s is not configured", peer)
+	case !s.IPv4 && dst.Addr().Is4() || !s.IPv6 && !dst.Addr().Is4():
 		return fmt.Sprintf("peer %s is not to tell %s routes", peer, bgp.FamilyOf(dst.Addr()))
 	case known || exactly:
 		return ""
@@ -129,7 +122,7 @@ func (r *routes) forbidden(dst netip.Prefix, peer netip.Addr, known bool) string
 		(contains(own.Masked(), dst) || dst.Contains(own.Addr())) {
 		return fmt.Sprintf("peer %s tells a route for this node's own subnet %s, and its acceptCIDRs do not list %s", peer, own.Masked(), dst)
 	}
-	if r.pools.cover(dst) || slices.ContainsFunc(accepts, func(a netip.Prefix) bool { return contains(a, dst) }) {
+	if r.pools.of(dst) != nil || slices.ContainsFunc(accepts, func(a netip.Prefix) bool { return contains(a, dst) }) {
 		return ""
 	}
 	return fmt.Sprintf("peer %s tells a route outside the pools and its acceptCIDRs", peer)

@@ -21,7 +21,7 @@ func (k pathsKey) paths() map[netip.Prefix]bgp.Path {
 		return paths
 	}
 	add := func(dst netip.Prefix, c claim) {
-		if p := k.pools.of(c.pool, dst); c.node == k.members.node && (p == nil || !p.noExport) {
+		if p := k.pools.of(dst); c.node == k.members.node && (p == nil || !p.noExport) {
 			paths[dst] = bgp.Path{}
 		}
 	}

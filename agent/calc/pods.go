@@ -28,8 +28,9 @@ type podsKey struct {
 
 // newPods returns what the pods need whose link is there. The alias says whose
 // link it is: after a pod was made anew its predecessor's assignment may still
-// be around.
-func newPods(k podsKey) *pods {
+// be around. If that is what the earlier pods need, it returns those: most events
+// of the host concern no pod.
+func newPods(k podsKey, earlier *pods) *pods {
 	ps := &pods{
 		sysctls: kernel.HostSysctls(),
 		routes:  map[kernel.RouteKey]kernel.Route{},
@@ -52,11 +53,15 @@ func newPods(k podsKey) *pods {
 			ps.add(ip, a)
 		}
 	}
+	if earlier != nil && maps.Equal(ps.sysctls, earlier.sysctls) && maps.Equal(ps.routes, earlier.routes) &&
+		maps.Equal(ps.origins, earlier.origins) && slices.Equal(ps.issues, earlier.issues) {
+		return earlier
+	}
 	return ps
 }
 
 func (ps *pods) add(ip netip.Addr, a ipam.Assignment) {
-	k := kernel.RouteKey{Table: kernel.MainTable, Dst: netip.PrefixFrom(ip, ip.BitLen()), Priority: kernel.RoutePriority}
+	k := mainRoute(netip.PrefixFrom(ip, ip.BitLen()))
 	name := a.Namespace + "/" + a.Pod
 	if other, ok := ps.origins[k]; ok {
 		ps.issues = append(ps.issues, v1.Issue{

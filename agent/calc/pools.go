@@ -32,65 +32,44 @@ func newPools(s *datastore.Snapshot) *pools {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
 	})
 	for _, o := range objects {
-		p, issues := parsePool(o)
+		full, issues := check(o, "the pool is ignored")
 		ps.issues = append(ps.issues, issues...)
-		if p == nil {
-			continue
+		if len(issues) == 0 {
+			ps.add(full)
 		}
-		if i := slices.IndexFunc(ps.list, func(q *pool) bool { return q.cidr.Overlaps(p.cidr) }); i >= 0 {
-			older := ps.list[i]
-			ps.issues = append(ps.issues, v1.Issue{
-				Object: objectName(o), Field: "spec.cidr",
-				Reason: fmt.Sprintf("%s overlaps IPPool %s (%s), which is older: the pool is ignored", p.cidr, older.name, older.cidr),
-			})
-			continue
-		}
-		ps.list = append(ps.list, p)
 	}
 	return ps
 }
 
-func parsePool(o *v1.IPPool) (*pool, []v1.Issue) {
-	full, issues := check(o, "the pool is ignored")
-	if len(issues) > 0 {
-		return nil, issues
+func (ps *pools) add(o *v1.IPPool) {
+	p := &pool{name: o.Name, cidr: o.Prefix(), mode: v1.EncapNever, noExport: o.Spec.DisableBGPExport}
+	issue := func(field, format string, args ...any) {
+		ps.issues = append(ps.issues, v1.Issue{Object: objectName(o), Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
-	p := &pool{name: o.Name, cidr: full.Prefix(), mode: v1.EncapNever, noExport: full.Spec.DisableBGPExport}
+	if i := slices.IndexFunc(ps.list, func(q *pool) bool { return q.cidr.Overlaps(p.cidr) }); i >= 0 {
+		first := ps.list[i]
+		issue("spec.cidr", "%s overlaps IPPool %s (%s), which is older or else the first by name: the pool is ignored", p.cidr, first.name, first.cidr)
+		return
+	}
 	for _, tunnel := range []struct {
 		field string
 		mode  v1.EncapMode
-	}{{"spec.ipipMode", full.Spec.IPIPMode}, {"spec.vxlanMode", full.Spec.VXLANMode}} {
-		if tunnel.mode == v1.EncapNever {
-			continue
+	}{{"spec.ipipMode", o.Spec.IPIPMode}, {"spec.vxlanMode", o.Spec.VXLANMode}} {
+		if tunnel.mode != v1.EncapNever {
+			p.mode = tunnel.mode
+			issue(tunnel.field, "tunnels are not programmed by this version: where %s asks for one there is a route only if BGP gives it", tunnel.mode)
 		}
-		p.mode = tunnel.mode
-		issues = append(issues, v1.Issue{
-			Object: objectName(o), Field: tunnel.field,
-			Reason: fmt.Sprintf("tunnels are not programmed by this version: where %s asks for one there is a route only if BGP gives it", tunnel.mode),
-		})
 	}
-	return p, issues
+	ps.list = append(ps.list, p)
 }
 
-// of returns the pool that a block was cut from: the one that it names, or else
-// the one around it; nil if there is none.
-func (ps *pools) of(name string, block netip.Prefix) *pool {
-	var around *pool
-	for _, p := range ps.list {
-		if !contains(p.cidr, block) {
-			continue
-		}
-		if p.name == name {
-			return p
-		}
-		around = p
+// of returns the pool around a block or an address; nil if there is none.
+func (ps *pools) of(block netip.Prefix) *pool {
+	i := slices.IndexFunc(ps.list, func(p *pool) bool { return contains(p.cidr, block) })
+	if i < 0 {
+		return nil
 	}
-	return around
-}
-
-// cover says whether a prefix lies inside a pool, or is one.
-func (ps *pools) cover(p netip.Prefix) bool {
-	return slices.ContainsFunc(ps.list, func(q *pool) bool { return contains(q.cidr, p) })
+	return ps.list[i]
 }
 
 // contains says whether inner lies inside outer, or is the same. Both are

@@ -65,7 +65,7 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 				t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
 			}
 		}
-		if _, unused := s.Unused[k.Dst]; unused && o.Kind != OriginPod {
+		if _, unused := s.Unused[k.Dst]; unused && o.Kind != OriginPod && o.Kind != OriginBlock {
 			t.Errorf("route %s is used and unused", k)
 		}
 	}

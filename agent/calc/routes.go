@@ -2,7 +2,10 @@ package calc
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"net/netip"
+	"slices"
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
@@ -31,59 +34,157 @@ type routes struct {
 	nextHops   map[netip.Addr]nextHop
 }
 
-// preferred is the local preference that every path has unless somebody chose
-// otherwise (RFC 4271 5.1.5 leaves the value to us; all speakers take 100). A
-// path with more is a better way than one that the datastore tells.
+// preferred is the local preference that a path has unless somebody chose
+// otherwise. A path with more is a better way than one that the datastore tells.
 const preferred = 100
 
-func newRoutes(k routesKey) *routes {
+// newRoutes returns the routes; earlier ones, of which only what changed is made
+// anew, save time.
+func newRoutes(k routesKey, earlier *routes) *routes {
+	if k.onlyPrefixesChanged(earlier) {
+		return earlier.with(k)
+	}
 	r := &routes{
 		routesKey:  k,
-		routes:     make(map[kernel.RouteKey]kernel.Route, len(k.claims.blocks)+len(k.rib.Routes)),
-		origins:    make(map[kernel.RouteKey]Origin, len(k.claims.blocks)+len(k.rib.Routes)),
+		routes:     make(map[kernel.RouteKey]kernel.Route, len(k.claims.blocks)),
+		origins:    make(map[kernel.RouteKey]Origin, len(k.claims.blocks)),
 		unused:     map[netip.Prefix]string{},
 		neighbours: map[neighbourKey]neighbour{},
 		nextHops:   map[netip.Addr]nextHop{},
 	}
-	for cidr, c := range k.claims.blocks {
-		if c.node == k.members.node && !cidr.IsSingleIP() {
-			r.set(cidr, kernel.Route{Type: kernel.Blackhole}, OriginBlock, c.pool)
-		}
+	for dst := range k.claims.blocks {
+		r.route(dst)
 	}
-	if k.members.own == nil {
-		return r
+	for dst := range k.claims.lent {
+		r.route(dst)
 	}
-	for cidr, c := range k.claims.blocks {
-		if _, lent := k.claims.lent[cidr]; !lent && c.node != k.members.node {
-			r.toNode(cidr, c)
-		}
-	}
-	for address, c := range k.claims.lent {
-		if c.node != k.members.node {
-			r.toNode(address, c)
-		}
-	}
-	for dst, paths := range k.rib.Routes {
-		if len(paths) > 0 {
-			r.learn(dst, paths)
+	for dst := range k.rib.Routes {
+		if _, block := k.claims.blocks[dst]; !block {
+			r.route(dst)
 		}
 	}
 	return r
 }
 
+// onlyPrefixesChanged says whether the earlier routes differ in no more than
+// what is known of single prefixes. Own blocks concern the prefixes in them too.
+func (k routesKey) onlyPrefixesChanged(earlier *routes) bool {
+	if earlier == nil {
+		return false
+	}
+	same := k
+	same.claims, same.rib = earlier.claims, earlier.rib
+	if same != earlier.routesKey {
+		return false
+	}
+	if k.claims == earlier.claims {
+		return true
+	}
+	own := func(cs *claims, dst netip.Prefix) bool {
+		c, ok := cs.blocks[dst]
+		return ok && c.node == k.members.node
+	}
+	for dst := range differ(earlier.claims.blocks, k.claims.blocks, equal[claim]) {
+		if own(earlier.claims, dst) || own(k.claims, dst) {
+			return false
+		}
+	}
+	return true
+}
+
+// with returns the routes with what other blocks and another RIB change.
+func (r *routes) with(k routesKey) *routes {
+	next := *r
+	next.routesKey = k
+	next.routes, next.origins, next.unused = maps.Clone(r.routes), maps.Clone(r.origins), maps.Clone(r.unused)
+	again := func(dst netip.Prefix) {
+		delete(next.routes, mainRoute(dst))
+		delete(next.origins, mainRoute(dst))
+		delete(next.unused, dst)
+		next.route(dst)
+	}
+	if k.claims != r.claims {
+		for dst := range differ(r.claims.blocks, k.claims.blocks, equal[claim]) {
+			again(dst)
+		}
+		for dst := range differ(r.claims.lent, k.claims.lent, equal[claim]) {
+			again(dst)
+		}
+	}
+	if k.rib != r.rib {
+		for dst := range differ(r.rib.Routes, k.rib.Routes, slices.Equal[[]bgp.LearnedPath]) {
+			again(dst)
+		}
+	}
+	return &next
+}
+
+// differ returns the keys whose values are not the same in both maps.
+func differ[K comparable, V any](a, b map[K]V, equal func(V, V) bool) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k, v := range b {
+			if old, ok := a[k]; (!ok || !equal(old, v)) && !yield(k) {
+				return
+			}
+		}
+		for k := range a {
+			if _, ok := b[k]; !ok && !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func equal[V comparable](a, b V) bool { return a == b }
+
+// mainRoute returns the key of our route to a prefix.
+func mainRoute(dst netip.Prefix) kernel.RouteKey {
+	return kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
+}
+
+// route decides about one prefix. Who has an address by itself counts more than
+// whose block it is.
+func (r *routes) route(dst netip.Prefix) {
+	c, known := r.claims.lent[dst]
+	lent := known
+	if !lent {
+		c, known = r.claims.blocks[dst]
+	}
+	paths := r.rib.Routes[dst]
+	switch {
+	case known && c.node != r.members.node:
+		if r.members.own != nil {
+			r.toNode(dst, c, paths)
+		}
+	case known:
+		if !lent && !dst.IsSingleIP() {
+			r.set(dst, kernel.Route{Type: kernel.Blackhole}, OriginBlock, c.pool)
+		}
+		if len(paths) > 0 && r.members.own != nil {
+			r.unused[dst] = fmt.Sprintf("peer %s tells a way to what this node has itself", paths[0].Peer)
+		}
+	case len(paths) > 0 && r.members.own != nil:
+		r.learn(dst, paths)
+	}
+}
+
+// set adds a route, unless one of others has its place: ours would replace it.
 func (r *routes) set(dst netip.Prefix, route kernel.Route, kind OriginKind, from string) {
-	k := kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
+	k := mainRoute(dst)
+	if taken, ok := r.fabric.foreign[k]; ok {
+		r.unused[dst] = fmt.Sprintf("there is a route %s that is not Cairn's, with the same metric", taken)
+		return
+	}
 	r.routes[k] = route
 	r.origins[k] = Origin{kind, from}
 }
 
 // toNode routes another node's block or borrowed address.
-func (r *routes) toNode(dst netip.Prefix, c claim) {
+func (r *routes) toNode(dst netip.Prefix, c claim, paths []bgp.LearnedPath) {
 	way, why := kernel.NextHops{}, "clusterRoutes is "+string(v1.ClusterRoutesBGP)
 	if r.settings.source != v1.ClusterRoutesBGP {
 		way, why = r.computed(dst, c)
 	}
-	paths := r.rib.Routes[dst]
 	if why == "" && (len(paths) == 0 || paths[0].LocalPref <= preferred) {
 		r.set(dst, kernel.Route{Hops: way}, OriginNode, c.node)
 		return
@@ -105,7 +206,7 @@ func (r *routes) toNode(dst netip.Prefix, c claim) {
 // and the host know it; else why they don't.
 func (r *routes) computed(dst netip.Prefix, c claim) (kernel.NextHops, string) {
 	n := r.neighbour(c.node, bgp.FamilyOf(dst.Addr()))
-	if p := r.pools.of(c.pool, dst); p != nil && (p.mode == v1.EncapAlways || p.mode == v1.EncapCrossSubnet && n.elsewhere) {
+	if p := r.pools.of(dst); p != nil && (p.mode == v1.EncapAlways || p.mode == v1.EncapCrossSubnet && n.elsewhere) {
 		return kernel.NextHops{}, fmt.Sprintf("IPPool %s wants a tunnel to node %s", p.name, c.node)
 	}
 	if n.why == "" && n.reach.cutOff(dst) {

@@ -18,17 +18,17 @@ type settings struct {
 }
 
 // newSettings returns what the configuration named default says. An invalid one
-// counts as left out, and so does every other.
+// counts as left out: the defaults hold.
 func newSettings(s *datastore.Snapshot) *settings {
 	var c v1.BGPConfiguration
 	c.Default()
 	var issues []v1.Issue
-	if o, ok := datastore.Get[*v1.BGPConfiguration](s, "", v1.DefaultName); ok {
-		full, found := check(o, "the defaults are used in place of the whole object")
-		if len(found) == 0 {
+	for _, o := range datastore.Sorted[*v1.BGPConfiguration](s) {
+		full, found := check(o, "the object is ignored")
+		if len(found) == 0 && o.Name == v1.DefaultName {
 			c = *full
 		}
-		issues = found
+		issues = append(issues, found...)
 	}
 	return &settings{
 		mesh:        *c.Spec.NodeToNodeMeshEnabled,
