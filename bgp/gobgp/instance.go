@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/osrg/gobgp/v4/api"
@@ -28,6 +29,7 @@ type instance struct {
 	deliver chan<- net.Conn
 	rib     *rib
 	notify  func()
+	silent  *atomic.Bool // nothing more to log
 
 	ctx    context.Context // ends with the instance
 	cancel context.CancelFunc
@@ -42,13 +44,14 @@ type instance struct {
 
 // newInstance starts a server without peers and paths.
 func newInstance(ctx context.Context, cfg bgp.Config, log *slog.Logger, notify func()) (*instance, error) {
-	s := server.NewBgpServer(server.LoggerOption(log, nil))
+	silent := new(atomic.Bool)
+	s := server.NewBgpServer(server.LoggerOption(newLogger(log, silent), nil))
 	l, deliver, err := newLever(s)
 	if err != nil {
 		return nil, err
 	}
 	i := &instance{
-		config: cfg, server: s, lever: l, deliver: deliver, rib: newRIB(cfg.AS), notify: notify,
+		config: cfg, server: s, lever: l, deliver: deliver, rib: newRIB(cfg.AS), notify: notify, silent: silent,
 		peers: map[netip.Addr]*peer{}, paths: map[netip.Prefix]bgp.Path{},
 	}
 	i.ctx, i.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -90,7 +93,8 @@ func (i *instance) stop(ctx context.Context, graceful bool) error {
 	i.cancel() // watchers and connectors; a watcher that outlives the server is leaked
 	i.wg.Wait()
 	err := i.server.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: graceful})
-	i.server.Stop() // StopBgp leaves its BFD server running
+	i.silent.Store(true) // StopBgp leaves the BFD server running; Stop ends it, and complains that the rest has stopped
+	i.server.Stop()
 	if err != nil {
 		return fmt.Errorf("stop GoBGP: %w", err)
 	}

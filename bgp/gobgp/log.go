@@ -3,15 +3,19 @@ package gobgp
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 )
 
 // quiet passes GoBGP's records on at a level that suits us: it warns of what is
 // a peer's everyday life, and that is in Sessions. Its errors become warnings,
 // the rest is for debugging.
-type quiet struct{ slog.Handler }
+type quiet struct {
+	slog.Handler
+	silent *atomic.Bool // drops all
+}
 
-func newLogger(log *slog.Logger) *slog.Logger {
-	return slog.New(quiet{log.Handler()}).With("component", "gobgp")
+func newLogger(log *slog.Logger, silent *atomic.Bool) *slog.Logger {
+	return slog.New(quiet{log.Handler(), silent}).With("component", "gobgp")
 }
 
 func level(l slog.Level) slog.Level {
@@ -23,7 +27,7 @@ func level(l slog.Level) slog.Level {
 
 // Enabled is slog.Handler's.
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
-	return q.Handler.Enabled(ctx, level(l))
+	return !q.silent.Load() && q.Handler.Enabled(ctx, level(l))
 }
 
 // Handle is slog.Handler's.
@@ -33,7 +37,9 @@ func (q quiet) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // WithAttrs is slog.Handler's.
-func (q quiet) WithAttrs(as []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(as)} }
+func (q quiet) WithAttrs(as []slog.Attr) slog.Handler {
+	return quiet{q.Handler.WithAttrs(as), q.silent}
+}
 
 // WithGroup is slog.Handler's.
-func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name), q.silent} }

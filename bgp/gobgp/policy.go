@@ -65,7 +65,7 @@ func outPolicy() *api.Policy {
 	v4 := &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 	v6 := &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
 	return &api.Policy{Name: exportPolicy, Statements: []*api.Statement{
-		{Name: "out-v6-by-v4", Conditions: &api.Conditions{AfiSafiIn: []*api.Family{v6}, NextHopInList: []string{"0.0.0.0/0"}}, Actions: reject},
+		{Name: "out-v6-by-v4", Conditions: &api.Conditions{AfiSafiIn: []*api.Family{v6}, NextHopInList: []string{"0.0.0.0/0", "::ffff:0:0/96"}}, Actions: reject},
 		{Name: "out-v4-by-v6", Conditions: &api.Conditions{AfiSafiIn: []*api.Family{v4}, NextHopInList: []string{"::/0"}}, Actions: reject},
 		{Name: "out-own", Conditions: local(), Actions: accept},
 	}}

@@ -40,7 +40,7 @@ var _ bgp.Speaker = (*Speaker)(nil)
 // New returns a speaker without a configuration. It starts nothing. What GoBGP
 // has to say goes to log, most of it for debugging.
 func New(log *slog.Logger) *Speaker {
-	s := &Speaker{log: newLogger(log), changed: make(chan struct{}, 1)}
+	s := &Speaker{log: log, changed: make(chan struct{}, 1)}
 	s.listeners = listeners{open: map[netip.AddrPort]net.Listener{}, hand: s.handOver}
 	return s
 }
@@ -153,7 +153,7 @@ func (s *Speaker) start(ctx context.Context, cfg bgp.Config) error {
 		return err
 	}
 	if err := s.halt(ctx, false); err != nil {
-		s.log.Error("stop before a change of configuration", "error", err)
+		s.log.Error("stop BGP before a change of its configuration", "error", err)
 	}
 	i, err := newInstance(ctx, cfg, s.log, s.notify)
 	if err != nil {
