@@ -34,7 +34,7 @@ const MarkVariable = "CAIRN_LAB"
 type Spec struct {
 	Path  string   // of the program
 	Args  []string // without the program's name
-	Env   []string // besides the starter's, KEY=VALUE
+	Env   []string // all of it but the mark, KEY=VALUE
 	Mark  string   // see MarkVariable; never empty
 	Netns string   // path of the network namespace to start in; empty: the starter's
 	Log   string   // file that standard output and standard error are appended to
@@ -56,8 +56,7 @@ func Start(s Spec) (Process, error) {
 	}
 	defer log.Close()
 	cmd := exec.Command(s.Path, s.Args...)
-	cmd.Env = append(slices.Clone(os.Environ()), s.Env...)
-	cmd.Env = append(cmd.Env, MarkVariable+"="+s.Mark)
+	cmd.Env = append(slices.Clone(s.Env), MarkVariable+"="+s.Mark)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -15,7 +15,7 @@ import (
 func start(t *testing.T, mark, script string) process.Process {
 	t.Helper()
 	p, err := process.Start(process.Spec{
-		Path: "/bin/sh", Args: []string{"-c", script}, Mark: mark, Log: filepath.Join(t.TempDir(), "log"),
+		Path: "/bin/sh", Args: []string{"-c", script}, Env: os.Environ(), Mark: mark, Log: filepath.Join(t.TempDir(), "log"),
 	})
 	if err != nil {
 		t.Fatal(err)

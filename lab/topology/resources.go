@@ -16,14 +16,14 @@ import (
 // topology's own resources.
 func (t *Topology) Objects() ([]byte, error) {
 	var objects []any
-	if !t.has("BGPConfiguration", v1.DefaultName) {
+	if !t.HasOwn("BGPConfiguration", v1.DefaultName) {
 		objects = append(objects, object("BGPConfiguration", v1.DefaultName, nil, map[string]any{"asNumber": t.ASNumber}))
 	}
 	for _, p := range t.Pools {
 		objects = append(objects, object("IPPool", p.Name, nil, p.IPPoolSpec))
 	}
 	for _, n := range t.Nodes {
-		if !t.has("Node", n.Name) {
+		if !t.HasOwn("Node", n.Name) {
 			objects = append(objects, object("Node", n.Name, map[string]string{RackLabel: n.Segment}, map[string]any{}))
 		}
 	}
@@ -75,8 +75,8 @@ func (t *Topology) peers() []any {
 	return peers
 }
 
-// has says whether the topology's own resources hold the object.
-func (t *Topology) has(kind, name string) bool {
+// HasOwn says whether the topology's own resources hold the object.
+func (t *Topology) HasOwn(kind, name string) bool {
 	for _, r := range t.Resources {
 		var o struct {
 			Kind     string `json:"kind"`

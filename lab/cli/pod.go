@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cairn.network/cairn/lab"
+)
+
+func (s *settings) pod() *cobra.Command {
+	cmd := &cobra.Command{Use: "pod", Short: "Add and remove pods", RunE: help}
+	cmd.AddCommand(s.podAdd(), s.podRemove())
+	return cmd
+}
+
+func (s *settings) podAdd() *cobra.Command {
+	p := lab.Pod{}
+	cmd := &cobra.Command{
+		Use:   "add NAME --node NODE",
+		Short: "Add a pod to a node, by the CNI plug-in, and print its addresses",
+		Long: `Add a pod: a network namespace, attached to the node by the CNI plug-in as a container
+runtime would, with a server on TCP and UDP port 8080 that answers with the client's address.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := s.open()
+			if err != nil {
+				return err
+			}
+			p.Name = args[0]
+			p, err := l.AddPod(cmd.Context(), p)
+			if err != nil {
+				return err
+			}
+			texts := make([]string, len(p.Addrs))
+			for i, a := range p.Addrs {
+				texts[i] = a.String()
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "pod %s on %s: %s\n", p, p.Node, strings.Join(texts, " "))
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&p.Node, "node", "", "the node to attach it to")
+	cmd.Flags().StringVar(&p.Namespace, "namespace", "default", "the pod's namespace")
+	cmd.Flags().StringToStringVar(&p.Labels, "labels", nil, "labels, as key=value,…")
+	if err := cmd.MarkFlagRequired("node"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+func (s *settings) podRemove() *cobra.Command {
+	var namespace string
+	cmd := &cobra.Command{
+		Use:     "rm NAME",
+		Aliases: []string{"remove", "delete"},
+		Short:   "Remove a pod",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := s.open()
+			if err != nil {
+				return err
+			}
+			return l.RemovePod(cmd.Context(), namespace, args[0])
+		},
+	}
+	cmd.Flags().StringVar(&namespace, "namespace", "default", "the pod's namespace")
+	return cmd
+}

@@ -1,0 +1,139 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"cairn.network/cairn/lab/netns"
+)
+
+// cniDir, of a node's folder, holds the network configuration and libcni's cache.
+const cniDir = "cni"
+
+// Network is the name of the pods' network.
+const Network = "cairn"
+
+// podLink is the name of the interface inside a pod.
+const podLink = "eth0"
+
+// NetworkFile returns the path of a node's CNI network configuration.
+func (l *Lab) NetworkFile(node string) string { return l.hostFile(node, cniDir+"/10-cairn.conflist") }
+
+// writeNetwork writes a node's CNI network configuration.
+func (l *Lab) writeNetwork(node string) error {
+	b, err := json.MarshalIndent(l.network(node, nil), "", "  ")
+	if err != nil {
+		return fmt.Errorf("configure CNI: %w", err)
+	}
+	if err := os.WriteFile(l.NetworkFile(node), append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("configure CNI: %w", err)
+	}
+	return nil
+}
+
+// network returns a node's CNI network configuration, with labels as the CNI
+// conventions hand them on (args.cni.labels).
+func (l *Lab) network(node string, labels map[string]string) map[string]any {
+	plugin := map[string]any{
+		"type":   "cairn-cni",
+		"socket": l.hostFile(node, runDir+"/cni.sock"),
+		"spool":  l.hostFile(node, stateDir+"/cni/spool"),
+	}
+	if len(labels) > 0 {
+		var list []map[string]string
+		for _, k := range slices.Sorted(maps.Keys(labels)) {
+			list = append(list, map[string]string{"key": k, "value": labels[k]})
+		}
+		plugin["args"] = map[string]any{"cni": map[string]any{"labels": list}}
+	}
+	return map[string]any{"cniVersion": "1.1.0", "name": Network, "plugins": []any{plugin}}
+}
+
+// Runtime returns what a container runtime on a node needs to call the plug-in:
+// the library with its paths, and the network for a pod with these labels. Its
+// calls must be made inside the node's namespace.
+func (l *Lab) Runtime(node string, labels map[string]string) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
+	b, err := json.Marshal(l.network(node, labels))
+	if err != nil {
+		return nil, nil, fmt.Errorf("configure CNI: %w", err)
+	}
+	list, err := libcni.NetworkConfFromBytes(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configure CNI: %w", err)
+	}
+	return libcni.NewCNIConfigWithCacheDir([]string{l.bin}, l.hostFile(node, cniDir+"/cache"), nil), list, nil
+}
+
+// RuntimeConf returns a pod as the plug-in is told of it.
+func RuntimeConf(p Pod) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{
+		ContainerID: p.ContainerID, NetNS: p.Netns, IfName: podLink,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", p.Namespace},
+			{"K8S_POD_NAME", p.Name},
+			{"K8S_POD_INFRA_CONTAINER_ID", p.ContainerID},
+		},
+	}
+}
+
+// attach calls the plug-in's ADD on the pod's node and returns the pod's
+// addresses.
+func (l *Lab) attach(ctx context.Context, p Pod) ([]netip.Addr, error) {
+	cni, list, err := l.Runtime(p.Node, p.Labels)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	err = l.onNode(p.Node, func() error {
+		got, err := cni.AddNetworkList(ctx, list, RuntimeConf(p))
+		if err != nil {
+			return fmt.Errorf("CNI ADD: %w", err)
+		}
+		result, err := types100.NewResultFromResult(got)
+		if err != nil {
+			return fmt.Errorf("CNI ADD: %w", err)
+		}
+		for _, ip := range result.IPs {
+			a, ok := netip.AddrFromSlice(ip.Address.IP)
+			if !ok {
+				return fmt.Errorf("CNI ADD: the plug-in returned address %v", ip.Address)
+			}
+			addrs = append(addrs, a.Unmap())
+		}
+		return nil
+	})
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return addrs, err
+}
+
+// detach calls the plug-in's DEL on the pod's node.
+func (l *Lab) detach(ctx context.Context, p Pod) error {
+	cni, list, err := l.Runtime(p.Node, p.Labels)
+	if err != nil {
+		return err
+	}
+	return l.onNode(p.Node, func() error {
+		if err := cni.DelNetworkList(ctx, list, RuntimeConf(p)); err != nil {
+			return fmt.Errorf("CNI DEL: %w", err)
+		}
+		return nil
+	})
+}
+
+// onNode runs f inside a node's namespace; programs that f runs are inside too.
+func (l *Lab) onNode(node string, f func() error) error {
+	path, err := l.Netns(node)
+	if err != nil {
+		return err
+	}
+	return netns.Do(path, f)
+}
