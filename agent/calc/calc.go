@@ -98,7 +98,11 @@ func (c *Calculator) Desired(in Inputs) State {
 	k.routes = c.routes.get(rk, func() *routes { return newRoutes(rk, c.routes.value) })
 	ok := podsKey{in.Pods, in.Host}
 	k.pods = c.pods.get(ok, func() *pods { return newPods(ok, c.pods.value) })
-	return c.state.get(k, func() State { return k.assemble(paths) })
+	s := c.state.get(k, func() State { return k.assemble(paths) })
+	if unreadable := in.Store.Issues(); len(unreadable) > 0 {
+		s.Issues = sortIssues(s.Issues, unreadable)
+	}
+	return s
 }
 
 // assemble puts the parts together. A pod's route goes before any other to the

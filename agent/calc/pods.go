@@ -61,7 +61,7 @@ func newPods(k podsKey, earlier *pods) *pods {
 }
 
 func (ps *pods) add(ip netip.Addr, a ipam.Assignment) {
-	k := mainRoute(netip.PrefixFrom(ip, ip.BitLen()))
+	k := kernel.HostRoute(ip)
 	name := a.Namespace + "/" + a.Pod
 	if other, ok := ps.origins[k]; ok {
 		ps.issues = append(ps.issues, v1.Issue{

@@ -51,8 +51,8 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 		if !ok {
 			t.Errorf("route %s has no origin", k)
 		}
-		if k.Table != kernel.MainTable || k.Priority != kernel.RoutePriority || k.Dst != k.Dst.Masked() || !k.Dst.IsValid() {
-			t.Errorf("route %s is not canonical", k)
+		if err := r.Check(k); err != nil || k != mainRoute(k.Dst) {
+			t.Errorf("route %s %s can't be: %v", k, r, err)
 		}
 		if (r.Type == kernel.Blackhole) != (o.Kind == OriginBlock) || (r.Type == kernel.Blackhole) != (r.Hops.Len() == 0) {
 			t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
@@ -73,8 +73,7 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 		t.Errorf("%d origins of %d routes", len(s.Origins), len(s.Routes))
 	}
 	for dst, paths := range in.RIB.Routes {
-		k := kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
-		_, used := s.Routes[k]
+		_, used := s.Routes[mainRoute(dst)]
 		_, unused := s.Unused[dst]
 		if len(paths) > 0 && len(s.Speaker) > 0 && !used && !unused {
 			t.Errorf("learned %s and lost it", dst)
@@ -143,14 +142,39 @@ func TestCalculatorKeepsNothing(t *testing.T) {
 	}
 }
 
-func walk(t *testing.T, d dice) {
-	store := datastore.NewMemory()
+// mirrorOf returns a running mirror of a store.
+func mirrorOf(t *testing.T, store datastore.Store) *datastore.Mirror {
 	mirror := datastore.NewMirror(store, "Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer")
 	go func() {
 		if err := mirror.Run(t.Context()); err != nil {
 			t.Errorf("mirror: %v", err)
 		}
 	}()
+	return mirror
+}
+
+// TestUnreadable holds that what the store can't decode is among the issues.
+func TestUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := datastore.NewMemory()
+		mirror := mirrorOf(t, store)
+		store.PutRaw(datastore.Key{Kind: "IPPool", Name: "pods"}, []byte("{"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		var c Calculator
+		in := Inputs{Node: "n1", Store: mirror.Snapshot()}
+		for range 2 {
+			issues := c.Desired(in).Issues
+			if len(issues) != 2 || issues[0].Object != "IPPool pods" || issues[1].Object != "Node n1" {
+				t.Errorf("issues %+v", issues)
+			}
+		}
+	})
+}
+
+func walk(t *testing.T, d dice) {
+	store := datastore.NewMemory()
+	mirror := mirrorOf(t, store)
 	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib()}
 	var c Calculator
 	var said []State
@@ -226,7 +250,7 @@ func TestSameInputSameState(t *testing.T) {
 		t.Errorf("the same input allocates %v times", allocs)
 	}
 	dst := netip.MustParsePrefix("10.0.0.0/26")
-	if _, ok := s.Routes[kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}]; !ok {
+	if _, ok := s.Routes[mainRoute(dst)]; !ok {
 		t.Errorf("no route to %s", dst)
 	}
 }

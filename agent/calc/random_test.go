@@ -3,6 +3,7 @@ package calc
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,6 +147,7 @@ func (d dice) host() *kernel.Host {
 		}
 		h.Links[l.Name] = l
 	}
+	delete(h.Links, "")
 	if d.roll(4) > 0 {
 		h.Links["eth0"] = kernel.Link{Name: "eth0", MTU: 1500, Up: true}
 		h.Addrs[kernel.Addr{Link: "eth0", Prefix: netip.MustParsePrefix("192.0.2.11/24")}] = struct{}{}
@@ -160,7 +162,10 @@ func (d dice) host() *kernel.Host {
 	for range d.roll(6) {
 		p, _ := netip.ParsePrefix(d.prefix())
 		k := kernel.RouteKey{Table: pick[uint32](d, kernel.MainTable, kernel.MainTable, 255), Dst: p.Masked(), Priority: pick[uint32](d, 0, 100, 1024)}
-		h.Foreign[k] = kernel.Route{Type: pick(d, kernel.Unicast, kernel.Unicast, kernel.Blackhole), Hops: kernel.Hops(some(d, 2, d.hop)...)}
+		hops := slices.DeleteFunc(some(d, 2, d.hop), func(h kernel.NextHop) bool {
+			return h.Gateway.IsValid() && h.Gateway.Is4() != p.Addr().Is4()
+		})
+		h.Foreign[k] = kernel.Route{Type: pick(d, kernel.Unicast, kernel.Unicast, kernel.Blackhole), Hops: kernel.Hops(hops...)}
 	}
 	return h
 }

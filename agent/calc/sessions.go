@@ -23,14 +23,9 @@ type sessions struct {
 	issues  []v1.Issue
 }
 
-const (
-	// meshHoldTime is how long a silent node counts as alive: three times the
-	// default keepalive of a BGPPeer.
-	meshHoldTime = 90 * time.Second
-	// deferral is how long path selection waits for the peers after a restart. A
-	// session takes seconds to come up, and the peers keep our routes for longer.
-	deferral = 30 * time.Second
-)
+// deferral is how long BGP waits for the peers after a start. A session takes
+// seconds to come up, and the peers keep our routes for longer.
+const deferral = 30 * time.Second
 
 type sessionsKey struct {
 	part       *datastore.Part // the BGPPeers
@@ -143,7 +138,7 @@ func (s *sessions) addMesh(k sessionsKey) {
 				continue
 			}
 			session := bgp.Peer{
-				AS: k.settings.nodeAS(m), Port: k.settings.port, HoldTime: meshHoldTime, Passive: waits(local, ip),
+				AS: k.settings.nodeAS(m), Port: k.settings.port, HoldTime: bgp.DefaultHoldTime, Passive: waits(local, ip),
 			}
 			s.add(k, ip, session, nil)
 			s.origins[ip] = PeerOrigin{Type: v1.PeerTypeMesh, Name: m.name}
