@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
-	"sync"
 	"testing"
 
 	vishnet "github.com/vishvananda/netlink"
@@ -22,18 +20,20 @@ import (
 // newNetns makes a network namespace that lives as long as the returned file.
 func newNetns(t testing.TB) *os.File {
 	t.Helper()
+	home, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer home.Close()
+	// To enter one's own namespace is to come back to it afterwards.
 	var f *os.File
-	var err error
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			f, err = os.Open("/proc/thread-self/ns/net")
+	err = config{netns: int(home.Fd())}.in(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
 		}
-	}()
-	wg.Wait()
+		f, err = os.Open("/proc/thread-self/ns/net")
+		return err
+	})
 	if err != nil {
 		t.Fatalf("make a network namespace (root is needed): %v", err)
 	}
