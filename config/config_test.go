@@ -195,11 +195,18 @@ func TestBind(t *testing.T) {
 		t.Errorf("with a key of another command: %q, %v", *got, err)
 	}
 
-	root, _ = tree(path)
-	root.SetArgs([]string{"run", "--no-such"})
-	var usage *UsageError
-	if err := root.Execute(); !errors.As(err, &usage) {
-		t.Errorf("an unknown flag gives %v", err)
+	for args, want := range map[string]string{
+		"run --no-such": "unknown flag: --no-such",
+		"run x":         `unknown command "x" for "prog run"`,
+		"rum":           `prog has no command "rum"; did you mean run?`,
+		"group other":   `prog group has no command "other"; see prog group --help`,
+	} {
+		root, _ = tree(path)
+		root.SetArgs(strings.Fields(args))
+		var usage *UsageError
+		if err := root.Execute(); !errors.As(err, &usage) || err.Error() != want {
+			t.Errorf("%s gives %v, want %s", args, err, want)
+		}
 	}
 
 	write("nonsense: 1")

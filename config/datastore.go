@@ -32,7 +32,7 @@ type Datastore struct {
 
 // Etcd says how etcd is reached.
 type Etcd struct {
-	Endpoints []string // URLs or host:port
+	Endpoints []string // URLs: http, https, unix or unixs
 	// CAFile, CertFile and KeyFile are paths of PEM files: whom to believe that it
 	// is etcd, and who we are.
 	CAFile   string
@@ -43,7 +43,7 @@ type Etcd struct {
 	Password     string
 	PasswordFile string
 	Prefix       string        // of all keys; starts with a slash
-	DialTimeout  time.Duration // how long an answer of the first endpoint may take
+	DialTimeout  time.Duration // how long connecting to an endpoint may take
 }
 
 const (
@@ -72,7 +72,7 @@ func (d *Datastore) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&e.Username, usernameFlag, "", "etcd user")
 	flags.StringVar(&e.PasswordFile, passwordFileFlag, "", "file with the etcd user's password (or "+Variable(passwordFlag)+")")
 	flags.StringVar(&e.Prefix, prefixFlag, "/cairn", "prefix of all keys in etcd")
-	flags.DurationVar(&e.DialTimeout, dialTimeoutFlag, 5*time.Second, "how long to wait for etcd at first")
+	flags.DurationVar(&e.DialTimeout, dialTimeoutFlag, 3*time.Second, "how long connecting to etcd may take")
 	flags.Var(&secret{&e.Password}, passwordFlag, "")
 	flags.Lookup(passwordFlag).Hidden = true
 }
@@ -114,7 +114,7 @@ func (e *Etcd) validate(bad func(flag, format string, args ...any)) {
 		if err != nil {
 			bad(endpointsFlag, "%q: %w", ep, err)
 		} else if !secure && (e.CAFile != "" || e.CertFile != "") {
-			bad(endpointsFlag, "%q would be spoken to in the clear although certificates are given: write https://", ep)
+			bad(endpointsFlag, "%q would be spoken to in the clear although certificates are given: want https or unixs", ep)
 		}
 	}
 	if (e.CertFile == "") != (e.KeyFile == "") {
@@ -156,14 +156,20 @@ func (e *Etcd) validateUser(bad func(flag, format string, args ...any)) {
 // endpoint checks one of etcd's addresses and says whether TLS is spoken to it.
 func endpoint(text string) (secure bool, err error) {
 	u, err := url.Parse(text)
-	switch {
-	case !strings.Contains(text, "://"):
-		u = &url.URL{Scheme: "http", Host: text}
-	case err != nil:
-		return false, errors.New("no URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return false, fmt.Errorf("the scheme is %s, not http or https", u.Scheme)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+	if err != nil || !strings.Contains(text, "://") {
+		return false, errors.New("a URL is wanted, such as http://192.0.2.1:2379")
+	}
+	switch u.Scheme {
+	case "unix", "unixs":
+		if !strings.HasPrefix(u.Path, "/") || u.Host != "" {
+			return false, fmt.Errorf("an absolute path is wanted, such as %s:///run/etcd.sock", u.Scheme)
+		}
+		return u.Scheme == "unixs", nil
+	case "http", "https":
+	default:
+		return false, fmt.Errorf("the scheme is %s, not http, https, unix or unixs", u.Scheme)
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
 		return false, errors.New("only scheme://host:port is wanted")
 	}
 	host, port, err := net.SplitHostPort(u.Host)
@@ -174,17 +180,4 @@ func endpoint(text string) (secure bool, err error) {
 		return false, fmt.Errorf("%q is no port", port)
 	}
 	return u.Scheme == "https", nil
-}
-
-// ReadPassword returns the user's password, "" if there is no user. A line end
-// behind it in the file is no part of it.
-func (e *Etcd) ReadPassword() (string, error) {
-	if e.PasswordFile == "" {
-		return e.Password, nil
-	}
-	text, err := os.ReadFile(e.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("read etcd's password: %w", err)
-	}
-	return strings.TrimRight(string(text), "\r\n"), nil
 }

@@ -19,7 +19,7 @@ func TestDatastore(t *testing.T) {
 	if err := os.WriteFile(pem, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	def := Datastore{Type: "etcd", Etcd: Etcd{Endpoints: []string{"http://127.0.0.1:2379"}, Prefix: "/cairn", DialTimeout: 5 * time.Second}}
+	def := Datastore{Type: "etcd", Etcd: Etcd{Endpoints: []string{"http://127.0.0.1:2379"}, Prefix: "/cairn", DialTimeout: 3 * time.Second}}
 	with := func(change func(*Datastore)) Datastore { d := def; change(&d); return d }
 	for name, tt := range map[string]struct {
 		args, env string
@@ -27,10 +27,16 @@ func TestDatastore(t *testing.T) {
 		err       string
 	}{
 		"default": {want: def},
-		"both families and no scheme": {
-			args: "--etcd-endpoints=192.0.2.1:2379,http://[2001:db8::1]:2379",
-			want: with(func(d *Datastore) { d.Etcd.Endpoints = []string{"192.0.2.1:2379", "http://[2001:db8::1]:2379"} }),
+		"both families": {
+			args: "--etcd-endpoints=http://192.0.2.1:2379,http://[2001:db8::1]:2379",
+			want: with(func(d *Datastore) { d.Etcd.Endpoints = []string{"http://192.0.2.1:2379", "http://[2001:db8::1]:2379"} }),
 		},
+		"socket": {
+			args: "--etcd-endpoints=unix:///run/etcd.sock",
+			want: with(func(d *Datastore) { d.Etcd.Endpoints = []string{"unix:///run/etcd.sock"} }),
+		},
+		"socket without a path": {args: "--etcd-endpoints=unixs://run", err: `--etcd-endpoints: "unixs://run": an absolute path is wanted, such as unixs:///run/etcd.sock`},
+		"no URL":                {args: "--etcd-endpoints=e:1", err: `--etcd-endpoints: "e:1": a URL is wanted, such as http://192.0.2.1:2379`},
 		"TLS": {
 			args: "--etcd-endpoints=https://e:2379/ --etcd-ca-file=PEM --etcd-cert-file=PEM --etcd-key-file=PEM",
 			want: with(func(d *Datastore) {
@@ -46,15 +52,15 @@ func TestDatastore(t *testing.T) {
 		"another type":         {args: "--datastore-type=consul", err: `--datastore-type: there is no type "consul": use etcd`},
 		"no endpoint":          {args: "--etcd-endpoints=", err: "--etcd-endpoints: at least one endpoint is wanted"},
 		"no port":              {args: "--etcd-endpoints=http://e", err: `--etcd-endpoints: "http://e": host:port is wanted`},
-		"no host":              {args: "--etcd-endpoints=:2379", err: `--etcd-endpoints: ":2379": host:port is wanted`},
-		"port 65535":           {args: "--etcd-endpoints=e:65535", want: with(func(d *Datastore) { d.Etcd.Endpoints = []string{"e:65535"} })},
-		"port 65536":           {args: "--etcd-endpoints=e:65536", err: `--etcd-endpoints: "e:65536": "65536" is no port`},
-		"port 0":               {args: "--etcd-endpoints=e:0", err: `--etcd-endpoints: "e:0": "0" is no port`},
-		"other scheme":         {args: "--etcd-endpoints=ftp://e:1", err: `--etcd-endpoints: "ftp://e:1": the scheme is ftp, not http or https`},
+		"no host":              {args: "--etcd-endpoints=http://:2379", err: `--etcd-endpoints: "http://:2379": host:port is wanted`},
+		"port 65535":           {args: "--etcd-endpoints=http://e:65535", want: with(func(d *Datastore) { d.Etcd.Endpoints = []string{"http://e:65535"} })},
+		"port 65536":           {args: "--etcd-endpoints=http://e:65536", err: `--etcd-endpoints: "http://e:65536": "65536" is no port`},
+		"port 0":               {args: "--etcd-endpoints=http://e:0", err: `--etcd-endpoints: "http://e:0": "0" is no port`},
+		"other scheme":         {args: "--etcd-endpoints=ftp://e:1", err: `--etcd-endpoints: "ftp://e:1": the scheme is ftp, not http, https, unix or unixs`},
 		"path":                 {args: "--etcd-endpoints=http://e:1/x", err: `--etcd-endpoints: "http://e:1/x": only scheme://host:port is wanted`},
 		"certificates in the clear": {
-			args: "--etcd-endpoints=https://a:1,b:2 --etcd-ca-file=PEM",
-			err:  `--etcd-endpoints: "b:2" would be spoken to in the clear although certificates are given: write https://`,
+			args: "--etcd-endpoints=https://a:1,http://b:2 --etcd-ca-file=PEM",
+			err:  `--etcd-endpoints: "http://b:2" would be spoken to in the clear although certificates are given: want https or unixs`,
 		},
 		"certificate alone":       {args: "--etcd-endpoints=https://a:1 --etcd-cert-file=PEM", err: "--etcd-cert-file: a certificate and its key (--etcd-key-file) are wanted together"},
 		"file that is not there":  {args: "--etcd-endpoints=https://a:1 --etcd-ca-file=/nonexistent", err: "--etcd-ca-file: open /nonexistent: no such file or directory"},
@@ -109,28 +115,5 @@ func TestPasswordIsNoFlag(t *testing.T) {
 	err = Load(fs, Sources{File: path})
 	if want := path + ": etcd-password: a secret is not taken from this file: use etcd-password-file or the environment"; err == nil || err.Error() != want {
 		t.Errorf("in the file: %v, want %s", err, want)
-	}
-}
-
-func TestReadPassword(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "pw")
-	if err := os.WriteFile(path, []byte(" two words\r\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, tt := range map[string]struct {
-		etcd Etcd
-		want string
-	}{
-		"none": {Etcd{}, ""},
-		"text": {Etcd{Password: "p"}, "p"},
-		"file": {Etcd{PasswordFile: path}, " two words"},
-	} {
-		if got, err := tt.etcd.ReadPassword(); err != nil || got != tt.want {
-			t.Errorf("%s: got %q, %v, want %q", name, got, err, tt.want)
-		}
-	}
-	missing := Etcd{PasswordFile: path + ".no"}
-	if _, err := missing.ReadPassword(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing file: %v", err)
 	}
 }

@@ -19,13 +19,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"cairn.network/cairn/agent/localapi"
+	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/config"
 	"cairn.network/cairn/datastore"
 )
 
 // Options is what the commands work with.
 type Options struct {
-	// Open connects to the datastore that the settings name; they are valid.
+	// Open returns the datastore that the settings name; they are valid. It does
+	// not wait for it, so that an error is one of the settings.
 	Open func(config.Datastore) (datastore.Store, error)
 	// In, Out and Err are the standard streams unless given.
 	In       io.Reader
@@ -47,13 +49,13 @@ var socketName = filepath.Base(localapi.DefaultSocket)
 // New returns the command line's tree. Settings are read by config.Bind.
 func New(o Options) *cobra.Command {
 	e := &env{Options: withStreams(o)}
-	cmd := group("ctl", "Read and change the cluster, see what nodes do", `Read and change the cluster's resources, and see what its nodes do.
+	cmd := &cobra.Command{Use: "ctl", Short: "Read and change the cluster, see what nodes do", Long: `Read and change the cluster's resources, and see what its nodes do.
 
 Resources (get, create, apply, replace, delete, ipam, node status --all) are in
 the datastore: these commands work from anywhere. What one node does (node status,
 route) comes from the agent of the node on which the command runs, through its socket.
 
-Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`)
+Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags := cmd.PersistentFlags()
 	e.store.AddFlags(flags)
 	flags.StringVar(&e.runDir, "run-dir", filepath.Dir(localapi.DefaultSocket), "folder of the agent's socket "+socketName)
@@ -83,31 +85,9 @@ func withStreams(o Options) Options {
 	return o
 }
 
-// group returns a command that only holds others. Cobra alone would answer a
-// mistyped one with the help and success.
-func group(use, short, long string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Long: long,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misuse("%s has no command %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
-			}
-			return cmd.Help()
-		},
-	}
-}
-
 // misuse is a mistake in how the command was called.
 func misuse(format string, args ...any) error {
 	return &config.UsageError{Err: fmt.Errorf(format, args...)}
-}
-
-// noArgs refuses arguments, as a mistake in the call.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return misuse("%s takes no arguments, not %q", cmd.CommandPath(), args[0])
-	}
-	return nil
 }
 
 // open connects to the datastore.
@@ -117,9 +97,34 @@ func (e *env) open() (datastore.Store, error) {
 	}
 	s, err := e.Open(e.store)
 	if err != nil {
-		return nil, fmt.Errorf("open the datastore: %w", err)
+		return nil, &config.UsageError{Err: err}
 	}
-	return bounded{s, e.store}, nil
+	return s, nil
+}
+
+// list returns every object of a kind that can be read, and warns of others.
+func (e *env) list(ctx context.Context, store datastore.Store, kind string) ([]v1.Object, error) {
+	objects, err := store.List(ctx, kind)
+	if errors.Is(err, datastore.ErrBroken) {
+		fmt.Fprintf(e.Err, "warning: %v\n", err)
+		return objects, nil
+	}
+	return objects, err
+}
+
+// listAs returns the objects of a kind as their type.
+func listAs[T v1.Object](ctx context.Context, e *env, store datastore.Store, kind string) ([]T, error) {
+	objects, err := e.list(ctx, store, kind)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]T, 0, len(objects))
+	for _, o := range objects {
+		if t, ok := o.(T); ok {
+			all = append(all, t)
+		}
+	}
+	return all, nil
 }
 
 // agent returns the client of this node's agent.

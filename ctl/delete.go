@@ -65,7 +65,7 @@ func (e *env) keysToDelete(w *writing, args []string) ([]datastore.Key, error) {
 	} else {
 		docs, err := readDocuments(w.files, w.recursive, e.In)
 		if err != nil {
-			return nil, fmt.Errorf("%w; nothing was deleted", err)
+			return nil, nothing("deleted", err)
 		}
 		for _, d := range docs {
 			k := d.key()
@@ -100,23 +100,23 @@ func (e *env) remove(ctx context.Context, w *writing, keys []datastore.Key) erro
 			continue
 		case isNotFound(err):
 			errs = append(errs, notFound(key))
-		case err != nil:
-			return fmt.Errorf("get %s: %w", key, err)
+		case err != nil && !errors.Is(err, datastore.ErrBroken): // deleting mends that
+			return err
 		}
 		errs = append(errs, w.mayWrite(key))
 		if !w.force && key.Kind == "IPPool" {
-			errs = append(errs, unused(ctx, store, key.Name))
+			errs = append(errs, e.unused(ctx, store, key.Name))
 		}
 		there = append(there, key)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w; nothing was deleted", err)
+		return nothing("deleted", err)
 	}
 	for i, key := range there {
 		if !w.dryRun {
 			// Gone meanwhile is as good.
 			if err := store.Delete(ctx, key, ""); err != nil && !isNotFound(err) {
-				return fmt.Errorf("delete %s: %w; %d of %d objects were deleted", key, err, i, len(there))
+				return fmt.Errorf("%w; %d of %d objects were deleted", err, i, len(there))
 			}
 		}
 		e.report(key, deleted, w.dryRun)
@@ -125,8 +125,8 @@ func (e *env) remove(ctx context.Context, w *writing, keys []datastore.Key) erro
 }
 
 // unused refuses to delete a pool of which pods have addresses.
-func unused(ctx context.Context, store datastore.Store, pool string) error {
-	usage, err := poolUsage(ctx, store)
+func (e *env) unused(ctx context.Context, store datastore.Store, pool string) error {
+	usage, err := e.poolUsage(ctx, store)
 	if err != nil {
 		return err
 	}
@@ -139,8 +139,8 @@ func unused(ctx context.Context, store datastore.Store, pool string) error {
 }
 
 // poolUsage counts every pool's addresses.
-func poolUsage(ctx context.Context, store datastore.Store) ([]ipam.PoolUsage, error) {
-	pools, blocks, err := poolsAndBlocks(ctx, store)
+func (e *env) poolUsage(ctx context.Context, store datastore.Store) ([]ipam.PoolUsage, error) {
+	pools, blocks, err := e.poolsAndBlocks(ctx, store)
 	if err != nil {
 		return nil, err
 	}
@@ -148,28 +148,11 @@ func poolUsage(ctx context.Context, store datastore.Store) ([]ipam.PoolUsage, er
 }
 
 // poolsAndBlocks returns every pool and block.
-func poolsAndBlocks(ctx context.Context, store datastore.Store) ([]*v1.IPPool, []*v1.IPAMBlock, error) {
-	pools, err := listAs[*v1.IPPool](ctx, store, "IPPool")
+func (e *env) poolsAndBlocks(ctx context.Context, store datastore.Store) ([]*v1.IPPool, []*v1.IPAMBlock, error) {
+	pools, err := listAs[*v1.IPPool](ctx, e, store, "IPPool")
 	if err != nil {
 		return nil, nil, err
 	}
-	blocks, err := listAs[*v1.IPAMBlock](ctx, store, "IPAMBlock")
+	blocks, err := listAs[*v1.IPAMBlock](ctx, e, store, "IPAMBlock")
 	return pools, blocks, err
-}
-
-// listAs returns every object of a kind.
-func listAs[T v1.Object](ctx context.Context, store datastore.Store, kind string) ([]T, error) {
-	objects, err := store.List(ctx, kind)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", kind, err)
-	}
-	all := make([]T, 0, len(objects))
-	for _, o := range objects {
-		t, ok := o.(T)
-		if !ok {
-			return nil, fmt.Errorf("list %s: the store returned a %T", kind, o)
-		}
-		all = append(all, t)
-	}
-	return all, nil
 }

@@ -163,7 +163,7 @@ func (e *env) getNamed(ctx context.Context, kinds []v1.Kind, names []string, s *
 		case isNotFound(err):
 			missing = append(missing, notFound(key))
 		case err != nil:
-			return fmt.Errorf("get %s: %w", key, err)
+			return err
 		default:
 			found = append(found, o)
 		}
@@ -188,9 +188,9 @@ func (e *env) getAll(ctx context.Context, kinds []v1.Kind, s *scope, f format) e
 	}
 	var all [][]v1.Object
 	for _, k := range kinds {
-		objects, err := store.List(ctx, k.Name)
+		objects, err := e.list(ctx, store, k.Name)
 		if err != nil {
-			return fmt.Errorf("list %s: %w", k.Plural, err)
+			return err
 		}
 		objects = slices.DeleteFunc(objects, func(o v1.Object) bool { return !s.holds(k, o) })
 		all = append(all, objects)
@@ -215,7 +215,11 @@ func (e *env) getAll(ctx context.Context, kinds []v1.Kind, s *scope, f format) e
 		for _, k := range kinds {
 			names = append(names, k.Plural)
 		}
-		fmt.Fprintf(e.Err, "No %s found.\n", strings.Join(names, ", "))
+		what := strings.Join(names, ", ")
+		if len(kinds) == len(v1.Kinds()) {
+			what = "resources"
+		}
+		fmt.Fprintf(e.Err, "No %s found.\n", what)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func (e *env) ipam() *cobra.Command {
-	cmd := group("ipam", "See who has which address", "See who has which address.")
+	cmd := &cobra.Command{Use: "ipam", Short: "See who has which address"}
 	cmd.AddCommand(e.ipamShow())
 	return cmd
 }
@@ -36,8 +36,11 @@ its next pods), free. --blocks adds the blocks that nodes claimed.
 		Example: `  cairn ctl ipam show
   cairn ctl ipam show --blocks
   cairn ctl ipam show --ip 10.244.1.7`,
-		Args: noArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if ip != "" && blocks {
+				return misuse("--ip and --blocks can't be given together")
+			}
 			if ip != "" {
 				return e.showAddress(cmd, f, ip)
 			}
@@ -48,7 +51,6 @@ its next pods), free. --blocks adds the blocks that nodes claimed.
 	cmd.Flags().BoolVar(&blocks, "blocks", false, "each block too")
 	cmd.Flags().StringVar(&ip, "ip", "", "only this address: who has it")
 	config.CallOnly(cmd.Flags(), "blocks", "ip")
-	cmd.MarkFlagsMutuallyExclusive("blocks", "ip")
 	return cmd
 }
 
@@ -84,7 +86,7 @@ func (e *env) showUsage(cmd *cobra.Command, f format, blocks bool) error {
 	if err != nil {
 		return err
 	}
-	usage, err := poolUsage(cmd.Context(), store)
+	usage, err := e.poolUsage(cmd.Context(), store)
 	if err != nil {
 		return err
 	}
@@ -183,7 +185,7 @@ func (e *env) showAddress(cmd *cobra.Command, f format, ip string) error {
 	if err != nil {
 		return err
 	}
-	pools, blocks, err := poolsAndBlocks(cmd.Context(), store)
+	pools, blocks, err := e.poolsAndBlocks(cmd.Context(), store)
 	if err != nil {
 		return err
 	}
@@ -203,24 +205,20 @@ func holderOf(a netip.Addr, pools []*v1.IPPool, blocks []*v1.IPAMBlock) holder {
 			h.Pool, h.State = p.Name, free
 		}
 	}
-	for _, b := range blocks {
-		cidr, err := netip.ParsePrefix(b.Spec.CIDR)
-		if err != nil || !cidr.Contains(a) {
-			continue
-		}
-		h.Pool, h.Block, h.BlockNode, h.State = b.Spec.Pool, b.Spec.CIDR, b.Spec.Node, free
+	b, al := ipam.Find(blocks, a)
+	if b == nil {
+		return h
+	}
+	h.Pool, h.Block, h.BlockNode, h.State = b.Spec.Pool, b.Spec.CIDR, b.Spec.Node, free
+	switch {
+	case al != nil && al.Owner != nil:
+		h.Node, h.Owner, h.State = al.Node, al.Owner, inUse
+	case al != nil:
+		h.Node, h.State = al.Node, reserved
+	default:
 		for _, r := range b.Spec.Released {
 			if r.Address == h.Address {
 				h.ReleasedAt = &r.At.Time
-			}
-		}
-		for _, al := range b.Spec.Allocations {
-			if al.Address != h.Address {
-				continue
-			}
-			h.Node, h.Owner, h.State, h.ReleasedAt = al.Node, al.Owner, reserved, nil
-			if al.Owner != nil {
-				h.State = inUse
 			}
 		}
 	}

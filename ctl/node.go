@@ -17,7 +17,7 @@ import (
 )
 
 func (e *env) node() *cobra.Command {
-	cmd := group("node", "See what nodes do", "See what nodes do.")
+	cmd := &cobra.Command{Use: "node", Short: "See what nodes do"}
 	cmd.AddCommand(e.nodeStatus())
 	return cmd
 }
@@ -44,7 +44,7 @@ what it says of the node is no longer known.`,
   cairn ctl node status -o wide
   cairn ctl node status --all
   cairn ctl node status --all -o json | jq '.items[].status.bgp.peers'`,
-		Args: noArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if all {
 				return e.showNodes(cmd, f)

@@ -33,13 +33,13 @@ func (e *env) showNodes(cmd *cobra.Command, f format) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := store.List(cmd.Context(), "Node")
+	nodes, err := e.list(cmd.Context(), store, "Node")
 	if err != nil {
-		return fmt.Errorf("list nodes: %w", err)
+		return err
 	}
-	statuses, err := store.List(cmd.Context(), "NodeStatus")
+	statuses, err := e.list(cmd.Context(), store, "NodeStatus")
 	if err != nil {
-		return fmt.Errorf("list the nodes' reports: %w", err)
+		return err
 	}
 	if f.machine() {
 		return f.write(e.Out, listOf(statuses))
@@ -127,7 +127,11 @@ func (r nodeReport) summary(f format, now time.Time) []string {
 	row := []string{r.name, ready, upOf(st.BGP.Peers, "IPv4"), upOf(st.BGP.Peers, "IPv6"), routes,
 		strconv.Itoa(st.Pods), strconv.Itoa(len(st.Issues)), age}
 	if f.wide() {
-		row = append(row, st.Agent.Version, strconv.FormatUint(uint64(st.BGP.ASNumber), 10), st.BGP.RouterID, notInOrder(st.Conditions))
+		as := "-" // no speaker
+		if st.BGP.ASNumber != 0 {
+			as = strconv.FormatUint(uint64(st.BGP.ASNumber), 10)
+		}
+		row = append(row, st.Agent.Version, as, st.BGP.RouterID, notInOrder(st.Conditions))
 	}
 	return row
 }

@@ -54,17 +54,20 @@ type step struct {
 
 // plan returns what is to be done, in an order in which what others build on
 // comes first, or every reason not to.
-func plan(ctx context.Context, store datastore.Store, docs []document, v verb) ([]step, error) {
+func (e *env) plan(ctx context.Context, store datastore.Store, docs []document, v verb) ([]step, error) {
 	var steps []step
 	var errs []error
 	var pools []document // new ones
 	for _, d := range docs {
 		old, err := store.Get(ctx, d.key())
-		if err != nil && !isNotFound(err) {
-			return nil, fmt.Errorf("get %s: %w", d.key(), err)
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, datastore.ErrBroken):
+			errs = append(errs, d.fail(err))
+			continue
+		case isNotFound(err):
 			old = nil
+		case err != nil:
+			return nil, err
 		}
 		o, err := v.plan(old != nil)
 		if err != nil {
@@ -81,7 +84,7 @@ func plan(ctx context.Context, store datastore.Store, docs []document, v verb) (
 		}
 		steps = append(steps, step{d, o})
 	}
-	overlaps, err := overlapping(ctx, store, pools)
+	overlaps, err := e.overlapping(ctx, store, pools)
 	if err != nil {
 		return nil, err
 	}
@@ -96,17 +99,13 @@ func rank(kind string) int {
 
 // overlapping refuses new pools that share addresses with another, there
 // already or new too.
-func overlapping(ctx context.Context, store datastore.Store, pools []document) ([]error, error) {
+func (e *env) overlapping(ctx context.Context, store datastore.Store, pools []document) ([]error, error) {
 	if len(pools) == 0 {
 		return nil, nil
 	}
-	there, err := store.List(ctx, "IPPool")
+	all, err := listAs[*v1.IPPool](ctx, e, store, "IPPool")
 	if err != nil {
-		return nil, fmt.Errorf("list ippools: %w", err)
-	}
-	var all []*v1.IPPool
-	for _, o := range there {
-		all = append(all, o.(*v1.IPPool))
+		return nil, err
 	}
 	for _, d := range pools {
 		all = append(all, d.Object.(*v1.IPPool))

@@ -15,7 +15,7 @@ func Version() *cobra.Command {
 		Use:     "version",
 		Short:   "Say which build of Cairn this is",
 		Example: "  cairn version -o json",
-		Args:    noArgs,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.machine() {
 				return f.write(cmd.OutOrStdout(), version.Current())
@@ -51,7 +51,7 @@ func (e *env) version() *cobra.Command {
 answers. Where one of them can't be had it says why; that is no failure.`,
 		Example: `  cairn ctl version
   cairn ctl version -o yaml`,
-		Args: noArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return e.showVersions(cmd, f) },
 	}
 	addFormat(cmd, &f)
@@ -77,7 +77,7 @@ func (e *env) showVersions(cmd *cobra.Command, f format) error {
 	if f.machine() {
 		return f.write(e.Out, v)
 	}
-	agent, answer := v.Agent, v.Datastore.Type+", answers"
+	agent, answer := v.Agent, v.Datastore.Type+" answers"
 	if v.AgentErr != "" {
 		agent = v.AgentErr
 	}

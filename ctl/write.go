@@ -127,7 +127,7 @@ func (e *env) replace() *cobra.Command {
 func (e *env) writer(w *writing, v verb) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:  v.name + " -f FILE|FOLDER|-…",
-		Args: noArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(w.files) == 0 {
 				return misuse("%s wants a file: -f FILE, -f FOLDER or -f -", cmd.CommandPath())
@@ -142,18 +142,18 @@ func (e *env) writer(w *writing, v verb) *cobra.Command {
 func (e *env) write(ctx context.Context, w *writing, v verb) error {
 	docs, err := readDocuments(w.files, w.recursive, e.In)
 	if err != nil {
-		return nothingWritten(err)
+		return nothing("written", err)
 	}
 	if err := w.check(docs); err != nil {
-		return nothingWritten(err)
+		return nothing("written", err)
 	}
 	store, err := e.open()
 	if err != nil {
 		return err
 	}
-	steps, err := plan(ctx, store, docs, v)
+	steps, err := e.plan(ctx, store, docs, v)
 	if err != nil {
-		return nothingWritten(err)
+		return nothing("written", err)
 	}
 	for i, s := range steps {
 		if !w.dryRun && s.outcome != skipped {
@@ -181,12 +181,12 @@ func slug(key datastore.Key) string {
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), "/")
 }
 
-// nothingWritten says that mistakes were found in time.
-func nothingWritten(err error) error {
+// nothing says that mistakes were found before anything was done.
+func nothing(done string, err error) error {
 	if strings.Contains(err.Error(), "\n") {
-		return fmt.Errorf("%w\nnothing was written", err)
+		return fmt.Errorf("%w\nnothing was %s", err, done)
 	}
-	return fmt.Errorf("%w; nothing was written", err)
+	return fmt.Errorf("%w; nothing was %s", err, done)
 }
 
 // partly says how far a command came that failed under way.
@@ -205,7 +205,7 @@ func put(ctx context.Context, store datastore.Store, s step, either bool) (outco
 			return created, nil
 		}
 		if !either || !errors.Is(err, datastore.ErrExists) {
-			return "", fmt.Errorf("create %s: %w", s.key(), err)
+			return "", err
 		}
 	}
 	before := ""
@@ -221,7 +221,7 @@ func put(ctx context.Context, store datastore.Store, s step, either bool) (outco
 	case either && isNotFound(err) && s.outcome != created:
 		return put(ctx, store, step{s.document, created}, false)
 	case err != nil:
-		return "", fmt.Errorf("update %s: %w", s.key(), err)
+		return "", err
 	case s.outcome == replaced:
 		return replaced, nil
 	case after.GetResourceVersion() == before:
