@@ -237,6 +237,41 @@ func TestAnswerTime(t *testing.T) {
 	}
 }
 
+// TestServeEnds shows that a handler that is cut short tells the client nothing,
+// and one that succeeds is heard.
+func TestServeEnds(t *testing.T) {
+	for name, row := range map[string]struct {
+		resp Response
+		want error
+	}{
+		"success": {Response{MTU: 1}, nil},
+		"failure": {Response{Error: &Error{Code: CodeTimeout, Message: "cut short"}}, ErrLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "s")
+			l, err := Listen(socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() {
+				done <- Serve(ctx, l, func(ctx context.Context, _ Request) Response {
+					cancel()
+					<-ctx.Done()
+					return row.resp
+				})
+			}()
+			if _, err := (&Client{Socket: socket}).Call(within(t, time.Minute), Request{}); !errors.Is(err, row.want) {
+				t.Errorf("error = %v, want %v", err, row.want)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestServeRefusesNonsense(t *testing.T) {
 	socket := serve(t, func(context.Context, Request) Response {
 		t.Error("handler called")

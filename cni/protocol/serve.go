@@ -107,11 +107,11 @@ func serveConn(ctx context.Context, conn net.Conn, h Handler) {
 		return
 	}
 
-	ctx, cancel := context.WithCancel(ctx)
+	reqCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if req.TimeoutMillis > 0 {
 		var end context.CancelFunc
-		ctx, end = context.WithTimeout(ctx, answerTime(req.TimeoutMillis))
+		reqCtx, end = context.WithTimeout(reqCtx, answerTime(req.TimeoutMillis))
 		defer end()
 	}
 	// Only a hang-up ends this read: a client sends nothing after its request.
@@ -120,7 +120,11 @@ func serveConn(ctx context.Context, conn net.Conn, h Handler) {
 		_, _ = in.ReadByte()
 		cancel()
 	}()
-	answer(conn, h(ctx, req))
+	resp := h(reqCtx, req)
+	if resp.Error != nil && ctx.Err() != nil {
+		return // it failed because Serve ends: the client asks the successor
+	}
+	answer(conn, resp)
 }
 
 // answerTime leaves a tenth of the client's time, at most 200 ms, for the
