@@ -53,4 +53,3 @@ func (l *Lab) output(c *Command) ([]byte, error) {
 	err := c.Run()
 	return []byte(out.String()), err
 }
-

@@ -71,7 +71,7 @@ type step struct {
 func (l *Lab) steps(o Options) []step {
 	t := l.Topology
 	steps := []step{
-		{fmt.Sprintf("building %d nodes in %d racks and %d routers, in namespaces", len(t.Nodes), len(t.Segments)-1, len(t.Routers)), l.build},
+		{fmt.Sprintf("making namespaces: nodes %d, racks %d, routers %d", len(t.Nodes), len(t.Segments)-1, len(t.Routers)), l.build},
 		{"starting etcd", func(ctx context.Context) error {
 			if err := l.start(topology.Etcd); err != nil {
 				return err

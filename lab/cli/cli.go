@@ -6,6 +6,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,13 +68,13 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 		SilenceErrors: true,
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&s.root, "root", lab.DefaultRoot, "folder that holds a folder for each lab")
-	flags.StringVarP(&s.name, "name", "n", "", "the lab's name (default: the only lab; for up: as the topology says)")
+	flags.StringVar(&s.root, "root", cmp.Or(os.Getenv("CAIRN_LAB_ROOT"), lab.DefaultRoot), "folder that holds a folder for each lab; also $CAIRN_LAB_ROOT")
+	flags.StringVarP(&s.name, "name", "n", os.Getenv("CAIRN_LAB_NAME"), "the lab's name; also $CAIRN_LAB_NAME (if not given: the only lab; for up: as the topology says)")
 	flags.StringVar(&s.bin, "bin", "", "folder of cairn and cairn-cni (default: that of cairn-lab)")
 	cmd.AddCommand(
 		s.up(), s.down(), s.status(), s.demo(),
 		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
-		s.agent(), s.etcd(),
+		s.agent(), s.etcd(), s.scenario(),
 		etcdServer(), routerDaemon(), podServer(),
 	)
 	return cmd

@@ -1,0 +1,246 @@
+// Package scenario runs scripts on a lab: txtar files in the language of
+// rogpeppe/go-internal/testscript, with commands of its own.
+//
+//	lab ARGUMENTS                       run cairn-lab, on the script's own lab
+//	on HOST|NAMESPACE/POD COMMAND       the same as lab exec
+//	ctl, pod, check, agent, etcd …      the same as lab ctl and so on
+//	within TIME COMMAND                 repeat one of these until it succeeds; fails after TIME
+//	stream start NAME POD POD [FAMILY]  begin a ping and a TCP connection, a hundred messages a second
+//	stream stop NAME                    end it; fails if anything was lost, prints what happened
+//
+// With ! before it, a command must fail. stdout, stderr and grep look at what the
+// last one wrote. The programs of Cairn are in the PATH, so that exec can run
+// cairn-lab in the background.
+//
+// It guarantees that each script has a lab of its own name, and that none is left
+// when a script has ended, however it ended.
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cairn.network/cairn/lab"
+	"cairn.network/cairn/lab/probe"
+)
+
+// Options says where scripts run.
+type Options struct {
+	Root string // folder of their labs
+	Bin  string // folder of the programs
+	// Keep leaves a script's lab up if the script fails.
+	Keep bool
+}
+
+// script is what a running script has.
+type script struct {
+	Options
+	name    string
+	streams map[string]*probe.Stream
+}
+
+type scriptKey struct{}
+
+// Params returns how to run scripts with testscript; which ones is left to the
+// caller.
+func Params(o Options) testscript.Params {
+	cmds := map[string]func(*testscript.TestScript, bool, []string){
+		"lab":    of(func(s *script, args []string) []string { return args }),
+		"on":     of(on),
+		"within": within,
+		"stream": stream,
+	}
+	for _, name := range []string{"ctl", "pod", "check", "agent", "etcd", "logs"} {
+		cmds[name] = of(func(s *script, args []string) []string { return append([]string{name}, args...) })
+	}
+	return testscript.Params{
+		Setup: func(e *testscript.Env) error { return setup(o, e) },
+		Cmds:  cmds, RequireUniqueNames: true,
+	}
+}
+
+// setup gives a script its lab's name, and removes that lab in the end.
+func setup(o Options, e *testscript.Env) error {
+	base := strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")
+	s := &script{Options: o, name: fmt.Sprintf("%.30s-%d", base, os.Getpid()), streams: map[string]*probe.Stream{}}
+	e.Values[scriptKey{}] = s
+	e.Setenv("PATH", o.Bin+":"+os.Getenv("PATH"))
+	e.Setenv("CAIRN_LAB_ROOT", o.Root)
+	e.Setenv("CAIRN_LAB_NAME", s.name)
+	e.Setenv("LABDIR", filepath.Join(o.Root, s.name))
+	e.Defer(func() {
+		for _, st := range s.streams {
+			st.Stop()
+		}
+		failed, ok := e.T().(interface{ Failed() bool })
+		if ok && failed.Failed() {
+			e.T().Log(s.describe())
+			if s.Keep {
+				e.T().Log(fmt.Sprintf("lab %s stays for a look", s.name))
+				return
+			}
+		}
+		if err := lab.Down(context.Background(), o.Root, s.name); err != nil {
+			e.T().Fatal(err)
+		}
+	})
+	return nil
+}
+
+// describe returns what there is of the lab, and the ends of its logs.
+func (s *script) describe() string {
+	l, err := lab.Open(s.Root, s.name)
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var text strings.Builder
+	if st, err := l.Status(ctx); err == nil {
+		err = st.Write(&text)
+		if err != nil {
+			fmt.Fprintln(&text, err)
+		}
+	}
+	for _, host := range l.Topology.Hosts() {
+		path, err := l.Log(host)
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has no daemon
+		}
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		fmt.Fprintf(&text, "\nlog of %s (its end):\n%s\n", host, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+	}
+	return text.String()
+}
+
+// of returns a command that runs cairn-lab with arguments made of its own.
+func of(argv func(*script, []string) []string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		s := ts.Value(scriptKey{}).(*script)
+		conclude(ts, neg, ts.Exec(filepath.Join(s.Bin, "cairn-lab"), argv(s, args)...))
+	}
+}
+
+func on(_ *script, args []string) []string {
+	if len(args) == 0 {
+		return []string{"exec"} // which says what is missing
+	}
+	return append([]string{"exec", args[0], "--"}, args[1:]...)
+}
+
+// conclude ends the script if the command did not do what the script wants.
+func conclude(ts *testscript.TestScript, neg bool, err error) {
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("unexpected failure: %v", err)
+	case err == nil && neg:
+		ts.Fatalf("unexpected success")
+	}
+}
+
+// within repeats a command until it succeeds (with !: until it fails).
+func within(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: within TIME COMMAND")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	s := ts.Value(scriptKey{}).(*script)
+	argv := args[1:]
+	switch argv[0] {
+	case "lab":
+		argv = argv[1:]
+	case "on":
+		argv = on(s, argv[1:])
+	}
+	start := time.Now()
+	for {
+		err := ts.Exec(filepath.Join(s.Bin, "cairn-lab"), argv...)
+		took := time.Since(start)
+		if (err == nil) != neg && took <= limit {
+			ts.Logf("after %s", took.Round(time.Millisecond))
+			return
+		}
+		if took > limit {
+			ts.Fatalf("not within %s: %v", limit, err)
+		}
+		time.Sleep(20 * time.Millisecond) // between two looks
+	}
+}
+
+func stream(ts *testscript.TestScript, neg bool, args []string) {
+	s := ts.Value(scriptKey{}).(*script)
+	switch {
+	case len(args) >= 4 && args[0] == "start":
+		family := "ipv4"
+		if len(args) > 4 {
+			family = args[4]
+		}
+		conclude(ts, neg, s.startStream(args[1], args[2], args[3], family))
+	case len(args) == 2 && args[0] == "stop":
+		st := s.streams[args[1]]
+		if st == nil {
+			ts.Fatalf("there is no stream %s", args[1])
+		}
+		delete(s.streams, args[1])
+		ping, tcp := st.Stop()
+		fmt.Fprintf(ts.Stdout(), "ping: %s\ntcp: %s\n", ping, tcp)
+		var err error
+		if ping.Lost > 0 || tcp.Lost > 0 || ping.Error != "" || tcp.Error != "" {
+			err = errors.New("something was lost")
+		}
+		if err != nil && !neg {
+			ts.Fatalf("ping: %s; tcp: %s", ping, tcp)
+		}
+		conclude(ts, neg, err)
+	default:
+		ts.Fatalf("usage: stream start NAME POD POD [ipv4|ipv6], stream stop NAME")
+	}
+}
+
+func (s *script) startStream(name, from, to, family string) error {
+	if s.streams[name] != nil {
+		return fmt.Errorf("stream %s runs already", name)
+	}
+	l, err := lab.Open(s.Root, s.name)
+	if err != nil {
+		return err
+	}
+	path, err := l.Where(from)
+	if err != nil {
+		return err
+	}
+	namespace, pod, _ := strings.Cut(to, "/")
+	p, err := l.Pod(namespace, pod)
+	if err != nil {
+		return err
+	}
+	var dst netip.Addr
+	for _, a := range p.Addrs {
+		if a.Is4() == (family == "ipv4") {
+			dst = a
+		}
+	}
+	if !dst.IsValid() {
+		return fmt.Errorf("pod %s has no %s address", to, family)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s.streams[name], err = probe.StartStream(ctx, path, dst)
+	if err != nil {
+		delete(s.streams, name)
+	}
+	return err
+}
