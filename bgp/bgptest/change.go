@@ -177,10 +177,7 @@ func testDeletePeer(t *testing.T, w World) {
 	if s, _ := a.Sessions(t.Context()); len(s) != 0 {
 		t.Errorf("sessions %+v", s)
 	}
-	b.until("not Established", func() bool { return b.session(A.V4()).State != bgp.Established })
-	if s := b.session(A.V4()); s.Flaps != 1 {
-		t.Errorf("session %+v", s)
-	}
+	b.until("one flap", func() bool { return b.session(A.V4()).Flaps == 1 })
 	a.peers(map[netip.Addr]bgp.Peer{B.V4(): peer(A, as)})
 	a.learns(q4, B.V4())
 	b.learns(p4, A.V4())
@@ -194,7 +191,5 @@ func testStop(t *testing.T, w World) {
 		t.Fatal(err)
 	}
 	b.within(time.Second, "routes gone at once", func() bool { return b.has(p4) })
-	if s := b.session(A.V4()); s.Flaps != 1 {
-		t.Errorf("session %+v", s)
-	}
+	b.until("one flap", func() bool { return b.session(A.V4()).Flaps == 1 })
 }

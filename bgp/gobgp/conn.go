@@ -1,6 +1,7 @@
 package gobgp
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"cairn.network/cairn/bgp"
 )
@@ -27,7 +29,9 @@ type conn struct {
 	dialed bool          // by us, not by the peer
 	done   chan struct{} // closed with the connection
 
-	in scanner // of Read; GoBGP reads from one goroutine at a time
+	// Of Read; there is one reader at a time.
+	in    scanner
+	early []byte // read by vet
 
 	mu    sync.Mutex
 	cause string // the first
@@ -38,8 +42,34 @@ func newConn(c *net.TCPConn, dialed bool) *conn {
 	return &conn{TCPConn: c, dialed: dialed, done: make(chan struct{})}
 }
 
+// vet waits for the peer to say something, and says whether a session can come
+// of it. While a peer restarts, GoBGP v4.8 drops its routes on the first
+// connection that fails, so it must not get one that nobody listens to yet. A
+// peer that waits for our OPEN is let through after a while.
+func (c *conn) vet(ctx context.Context, patience time.Duration) error {
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	said := make([]byte, headerLen+2)
+	n, err := io.ReadFull(c, said)
+	switch why := c.failure(); {
+	case why != "":
+		return errors.New(why)
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	}
+	c.early = said[:n]
+	return c.SetReadDeadline(time.Time{})
+}
+
 // Read is net.Conn's.
 func (c *conn) Read(b []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(b, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
 	n, err := c.TCPConn.Read(b)
 	if note, ok := c.in.scan(b[:n]); ok {
 		c.fail("received " + note.String())

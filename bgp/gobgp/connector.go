@@ -2,6 +2,7 @@ package gobgp
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -16,6 +17,7 @@ const (
 	dialDelay    = 800 * time.Millisecond // at most, while there is no connection
 	sessionDelay = 5 * time.Second        // at most, while the peer refuses the session
 	dialTimeout  = 3 * time.Second
+	vetTime      = time.Second // for the peer's OPEN
 	// settling is how long after Established another connection of the peer is
 	// still taken for one that crossed ours on its way, not for a restart.
 	settling = time.Second
@@ -43,7 +45,7 @@ type connector struct {
 }
 
 type dialResult struct {
-	conn *net.TCPConn
+	conn *conn
 	err  error
 }
 
@@ -113,10 +115,23 @@ func (c *connector) dial(ctx context.Context) {
 	}
 	d.SetMultipathTCP(false)
 	go func() {
-		conn, err := d.DialContext(ctx, network(c.addr), netip.AddrPortFrom(c.addr, p.Port).String())
-		tcp, _ := conn.(*net.TCPConn)
-		c.dials <- dialResult{tcp, err}
+		conn, err := open(ctx, d, netip.AddrPortFrom(c.addr, p.Port))
+		c.dials <- dialResult{conn, err}
 	}()
+}
+
+// open connects to a peer that is there to speak BGP.
+func open(ctx context.Context, d net.Dialer, to netip.AddrPort) (*conn, error) {
+	tcp, err := d.DialContext(ctx, network(to.Addr()), to.String())
+	if err != nil {
+		return nil, fmt.Errorf("connect to %v: %s", to, osError(err))
+	}
+	c := newConn(tcp.(*net.TCPConn), true)
+	if err := c.vet(ctx, vetTime); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // dialed ends the attempt under way.
@@ -125,7 +140,7 @@ func (c *connector) dialed(r dialResult) {
 	c.stopDial = nil
 	switch {
 	case r.err != nil:
-		c.failed("connect to " + netip.AddrPortFrom(c.addr, c.settings().Port).String() + ": " + osError(r.err))
+		c.failed(r.err.Error())
 		c.backOff(dialDelay)
 	case c.now != nil:
 		r.conn.Close()
@@ -134,7 +149,7 @@ func (c *connector) dialed(r dialResult) {
 		if c.pending != nil {
 			c.pending.Close()
 		}
-		c.pending = newConn(r.conn, true)
+		c.pending = r.conn
 	}
 }
 

@@ -3,6 +3,7 @@ package gobgp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -54,21 +55,43 @@ func policies(peers map[netip.Addr]bgp.Peer) *api.SetPoliciesRequest {
 			})
 		}
 	}
-	req.Policies = []*api.Policy{in, outPolicy()}
+	req.Policies = []*api.Policy{in, outPolicy(peers)}
 	return req
 }
 
-// outPolicy lets out own paths only, and only with a next hop of their family:
-// where a session has no address of that family to offer, GoBGP would make one
-// up.
-func outPolicy() *api.Policy {
-	v4 := &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
-	v6 := &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
-	return &api.Policy{Name: exportPolicy, Statements: []*api.Statement{
-		{Name: "out-v6-by-v4", Conditions: &api.Conditions{AfiSafiIn: []*api.Family{v6}, NextHopInList: []string{"0.0.0.0/0", "::ffff:0:0/96"}}, Actions: reject},
-		{Name: "out-v4-by-v6", Conditions: &api.Conditions{AfiSafiIn: []*api.Family{v4}, NextHopInList: []string{"::/0"}}, Actions: reject},
-		{Name: "out-own", Conditions: local(), Actions: accept},
-	}}
+// outPolicy lets out own paths only, and none with a next hop of the other
+// family: where a path has none of its own GoBGP puts in the session's address,
+// even an IPv4 one for an IPv6 prefix. Only whole addresses can be matched:
+// GoBGP v4.8 forgets the length of a prefix of next hops.
+func outPolicy(peers map[netip.Addr]bgp.Peer) *api.Policy {
+	out := &api.Policy{Name: exportPolicy}
+	for _, f := range []struct {
+		name  string
+		afi   api.Family_Afi
+		other func(bgp.Peer) bool // a session of the other family that exchanges this one
+	}{
+		{"out-v4-by-v6", api.Family_AFI_IP, func(p bgp.Peer) bool { return p.IPv4 && bgp.FamilyOf(p.Local) == bgp.IPv6 }},
+		{"out-v6-by-v4", api.Family_AFI_IP6, func(p bgp.Peer) bool { return p.IPv6 && bgp.FamilyOf(p.Local) == bgp.IPv4 }},
+	} {
+		hops := map[string]bool{}
+		for _, p := range peers {
+			if f.other(p) {
+				hops[p.Local.String()] = true
+			}
+		}
+		if len(hops) > 0 {
+			out.Statements = append(out.Statements, &api.Statement{
+				Name: f.name,
+				Conditions: &api.Conditions{
+					AfiSafiIn:     []*api.Family{{Afi: f.afi, Safi: api.Family_SAFI_UNICAST}},
+					NextHopInList: slices.Sorted(maps.Keys(hops)),
+				},
+				Actions: reject,
+			})
+		}
+	}
+	out.Statements = append(out.Statements, &api.Statement{Name: "out-own", Conditions: local(), Actions: accept})
+	return out
 }
 
 func prefixSet(name string, family bgp.Family, prefixes []netip.Prefix) *api.DefinedSet {

@@ -67,7 +67,7 @@ func (i *instance) writePeers(ctx context.Context, set map[netip.Addr]bgp.Peer, 
 		fail("set", addr, err)
 		return err != nil
 	})
-	again, err := i.writeImports(ctx, peers, set)
+	again, err := i.writePolicies(ctx, peers, set)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -88,18 +88,18 @@ func (i *instance) writePeers(ctx context.Context, set map[netip.Addr]bgp.Peer, 
 	return errors.Join(errs...)
 }
 
-// writeImports puts the policies in force that peers and set need, and returns
+// writePolicies puts the policies in force that peers and set need, and returns
 // the addresses whose routes must be looked at again.
-func (i *instance) writeImports(ctx context.Context, peers map[netip.Addr]*peer, set map[netip.Addr]bgp.Peer) (map[netip.Addr]bool, error) {
+func (i *instance) writePolicies(ctx context.Context, peers map[netip.Addr]*peer, set map[netip.Addr]bgp.Peer) (map[netip.Addr]bool, error) {
 	all, again := map[netip.Addr]bgp.Peer{}, map[netip.Addr]bool{}
 	for addr, p := range peers {
 		all[addr] = p.settings()
 	}
 	changed := false
 	for addr, want := range set {
-		if old, ok := all[addr]; !ok || old.Import != want.Import {
-			changed, again[addr] = true, ok
-		}
+		old, ok := all[addr]
+		changed = changed || old != want
+		again[addr] = ok && old.Import != want.Import
 		all[addr] = want
 	}
 	if !changed {
