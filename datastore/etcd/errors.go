@@ -35,13 +35,32 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%w: %s: no answer in %s", datastore.ErrUnavailable, where, s.callTimeout)
 	case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented, codes.NotFound:
-		return fmt.Errorf("%s: %w", where, err)
+		return fmt.Errorf("%s: %s", where, text)
+	}
+	return fmt.Errorf("%w: %s: %s%s", datastore.ErrUnavailable, where, text, s.hint(err))
+}
+
+// hint says what may be behind a connection that ended while it was set up. A
+// server that refuses a certificate says so, but since TLS 1.3 its word can get
+// lost: it comes when the client takes the handshake for done.
+func (s *Store) hint(err error) string {
+	text := err.Error()
+	if !strings.Contains(text, connecting) {
+		return ""
 	}
 	if s.tls == nil && strings.Contains(text, "server preface") {
-		text += " (does it expect https?)"
+		return " (it may want https)"
 	}
-	return fmt.Errorf("%w: %s: %s", datastore.ErrUnavailable, where, text)
+	for _, end := range []string{"EOF", "broken pipe", "connection reset by peer"} {
+		if s.tls != nil && strings.HasSuffix(strings.TrimRight(text, `"`), end) {
+			return " (it may refuse the client certificate, or not want https)"
+		}
+	}
+	return ""
 }
+
+// connecting begins the text of a call that failed because connecting did.
+const connecting = `connection error: desc = `
 
 // cause returns the code and the text of an error of the client. Some of etcd's
 // own codes do not say what they mean.
@@ -57,9 +76,6 @@ func cause(err error) (codes.Code, string, bool) {
 		return code, text, true
 	case errors.As(err, &grpcStatus):
 		st := grpcStatus.GRPCStatus()
-		if tooLarge(err) {
-			return codes.InvalidArgument, st.Message(), true
-		}
 		return st.Code(), plain(st.Message()), true
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded, err.Error(), true
@@ -71,9 +87,8 @@ func cause(err error) (codes.Code, string, bool) {
 
 // plain takes from gRPC's text what gRPC wrapped around the cause.
 func plain(text string) string {
-	const desc = `connection error: desc = `
-	if i := strings.LastIndex(text, desc); i >= 0 {
-		if inner, err := strconv.Unquote(text[i+len(desc):]); err == nil {
+	if i := strings.LastIndex(text, connecting); i >= 0 {
+		if inner, err := strconv.Unquote(text[i+len(connecting):]); err == nil {
 			text = inner
 		}
 	}

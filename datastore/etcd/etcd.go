@@ -209,7 +209,7 @@ func (s *Store) put(ctx context.Context, key datastore.Key, revision int64, o v1
 		Commit()
 	switch {
 	case err != nil && tooLarge(err):
-		return nil, fmt.Errorf("its %d bytes are more than etcd takes: %w", len(data), err)
+		return nil, fmt.Errorf("its %d bytes are more than etcd takes", len(data))
 	case err != nil:
 		return nil, err
 	case done.Succeeded:

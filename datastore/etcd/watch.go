@@ -85,11 +85,12 @@ func pause(ctx context.Context, failures int) bool {
 // run lists or resumes, and then watches until that breaks off. It returns for
 // how long it was watching.
 func (w *watcher) run(ctx context.Context) (watching time.Duration, err error) {
+	// A member that lost the others says so, instead of waiting for them.
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
 	if err := w.begin(ctx); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
-	defer cancel()
 	stream, err := w.store.watch.Watch(ctx)
 	if err != nil {
 		return 0, rpctypes.Error(err)

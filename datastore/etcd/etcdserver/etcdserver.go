@@ -83,14 +83,27 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	return nil, fmt.Errorf("start etcd server: %w", err)
 }
 
-// Stop ends the server. Its data stays in Dir.
+// Stop ends the server; a leader hands over to another member first. Its data
+// stays in Dir.
 func (s *Server) Stop() {
+	s.breakOff()
+	s.etcd.Close()
+}
+
+// Kill ends the server without a word to the other members.
+func (s *Server) Kill() {
+	s.breakOff()
+	s.etcd.Server.HardStop()
+	s.etcd.Close()
+}
+
+// breakOff ends all that clients have under way.
+func (s *Server) breakOff() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, g := range s.grpcs {
 		g.Stop()
 	}
-	s.mu.Unlock()
-	s.etcd.Close()
 }
 
 // Err returns the channel on which the server tells why it failed; it is closed

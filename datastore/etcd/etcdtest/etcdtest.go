@@ -10,11 +10,13 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"cairn.network/cairn/datastore/etcd"
 	"cairn.network/cairn/datastore/etcd/etcdserver"
@@ -73,8 +75,8 @@ func Start(t testing.TB, o Options) *Cluster {
 		}
 		c.configs[i] = conf
 	}
-	t.Cleanup(func() { c.Stop(c.all()...) })
-	c.Start(c.all()...)
+	t.Cleanup(func() { c.Kill() })
+	c.Start()
 	if o.User != "" {
 		c.enableUsers()
 	}
@@ -111,43 +113,39 @@ func (c *Cluster) Start(members ...int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	errs := make(chan error)
+	g := errgroup.Group{}
 	for _, i := range members {
-		go func() {
-			s, err := etcdserver.Start(ctx, c.configs[i])
-			c.servers[i] = s
-			errs <- err
-		}()
+		g.Go(func() (err error) {
+			c.servers[i], err = etcdserver.Start(ctx, c.configs[i])
+			return err
+		})
 	}
-	for range members {
-		if err := <-errs; err != nil {
-			c.t.Error(err)
-		}
-	}
-	if c.t.Failed() {
-		c.t.FailNow()
+	if err := g.Wait(); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
 // Stop stops members, all of them if none is named. Clients see their
-// connections break.
-func (c *Cluster) Stop(members ...int) {
+// connections break; a leader hands over.
+func (c *Cluster) Stop(members ...int) { c.end((*etcdserver.Server).Stop, members) }
+
+// Kill is Stop, except that members end without a word to the others.
+func (c *Cluster) Kill(members ...int) { c.end((*etcdserver.Server).Kill, members) }
+
+func (c *Cluster) end(how func(*etcdserver.Server), members []int) {
 	if len(members) == 0 {
 		members = c.all()
 	}
-	done := make(chan struct{})
+	var wg sync.WaitGroup
 	for _, i := range members {
-		go func() {
+		wg.Go(func() {
 			if c.servers[i] != nil {
-				c.servers[i].Stop()
+				how(c.servers[i])
 				c.servers[i] = nil
 			}
-			done <- struct{}{}
-		}()
+		})
 	}
-	for range members {
-		<-done
-	}
+	wg.Wait()
 }
 
 // Leader returns the number of the leader, once there is one.
