@@ -228,3 +228,22 @@ func TestBind(t *testing.T) {
 		t.Errorf("run with a bad file: %v", err)
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{"", "a: 1", "a: [x, 1, true]", "- a", "a: {b: c}", "a: &x [*x]", "\x00", "a: 1\na: 2", "? [a]\n: b"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		values, err := parse(text)
+		if err != nil && values != nil {
+			t.Errorf("values %v with error %v", values, err)
+		}
+		for key, v := range values {
+			switch v.(type) {
+			case string, []string:
+			default:
+				t.Errorf("%s is a %T", key, v)
+			}
+		}
+	})
+}

@@ -18,11 +18,11 @@ func (e *env) delete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME… | -f FILE|FOLDER|-…",
 		Short: "Delete resources",
-		Long: `Delete resources, by name or those of documents. If one of them is not there, nothing
-is deleted.
+		Long: `Delete resources, by name or those of documents. If one of them is not there,
+nothing is deleted.
 
-A pool of which pods have addresses is deleted with --force only: those pods would lose
-their routes. To empty a pool, set spec.disabled and restart its pods.
+A pool of which pods have addresses is deleted with --force only. To empty one,
+set spec.disabled and restart its pods.
 
 ` + onlyAgents,
 		Example: `  cairn ctl delete ippool blue

@@ -29,8 +29,8 @@ func (e *env) ipamShow() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Count the addresses of pools and blocks, or say who has one",
-		Long: `Count the addresses of each pool: in use (a pod has them), reserved (a node holds them for
-its next pods), free. --blocks adds the blocks that nodes claimed.
+		Long: `Count the addresses of each pool: in use (a pod has them), reserved (a node holds
+them for its next pods), free. --blocks adds the blocks that nodes claimed.
 
 --ip says of one address who has it.`,
 		Example: `  cairn ctl ipam show

@@ -30,16 +30,17 @@ func (e *env) nodeStatus() *cobra.Command {
 		Short: "Show this node's agent and its BGP sessions, or those of all nodes",
 		Long: `Show the state of this node's agent and of its BGP sessions.
 
-STATE is up for an established session, down for one that is idle, start
-between them. SINCE is when the session came into its state: the time of day, or the date
-if that is another. INFO is the state in the words of RFC 4271 and, where the session is
-not up, the last error. -o wide adds more of each session; of its prefixes it counts
-IPv4/IPv6.
+STATE is up for an established session, down for one that is idle, start between
+them. SINCE is when the session came into its state: the time of day, or the date
+if that is another. INFO is the state in the words of RFC 4271 and, where the
+session is not up, the last error. -o wide adds more of each session; of its
+prefixes it counts IPv4/IPv6.
 
 With --all, show every node, from the reports that the agents keep in the
-datastore: one line for each node, one for each session, and the faults that agents found in resources. An agent reports
-at least once a minute; a report older than three minutes is marked stale, and
-what it says of the node is no longer known.`,
+datastore: one line for each node, one for each session, and the faults that
+agents found in resources. An agent reports at least once a minute; a report
+older than three minutes is marked stale, and whether its node is ready is not
+known any more.`,
 		Example: `  cairn ctl node status
   cairn ctl node status -o wide
   cairn ctl node status --all

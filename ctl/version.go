@@ -47,8 +47,8 @@ func (e *env) version() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Show the versions of this program and of this node's agent, and try the datastore",
-		Long: `Show the versions of this program and of this node's agent, and whether the datastore
-answers. Where one of them can't be had it says why; that is no failure.`,
+		Long: `Show the versions of this program and of this node's agent, and whether the
+datastore answers. Where one of them can't be had it says why; that is no failure.`,
 		Example: `  cairn ctl version
   cairn ctl version -o yaml`,
 		Args: cobra.NoArgs,

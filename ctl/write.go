@@ -63,10 +63,11 @@ func (w *writing) addSkip(cmd *cobra.Command, name, usage string) {
 }
 
 const (
-	checkedFirst = `Everything given is checked first: form, fields, values, that ranges of pools do not overlap,
-that nothing changes that never may. If one object is bad, nothing is written.`
-	onlyAgents = `IPAMBlock, WorkloadEndpoint and NodeStatus are written by agents; writing them by hand
-can give an address twice, so it takes --force.`
+	checkedFirst = `Everything given is checked first: form, fields, values, that new pools overlap no
+other, that nothing changes that never may. If one object is bad, nothing is
+written. What a document says in metadata.resourceVersion must still hold.`
+	onlyAgents = `IPAMBlock, WorkloadEndpoint and NodeStatus are written by agents. Writing them by
+hand can give an address twice, so it takes --force.`
 )
 
 func (e *env) create() *cobra.Command {
@@ -97,7 +98,7 @@ func (e *env) apply() *cobra.Command {
 		return created, nil
 	}})
 	cmd.Short = "Create resources, or make them what is given"
-	cmd.Long = "Create resources, or replace those that are there already by what is given: spec,\nlabels and annotations become those of the document, defaults where it says nothing.\n\n" + checkedFirst + "\n\n" + onlyAgents
+	cmd.Long = "Create resources, or replace those that are there already by what is given:\nspec, labels and annotations become those of the document, and defaults where it\nsays nothing.\n\n" + checkedFirst + "\n\n" + onlyAgents
 	cmd.Example = `  cairn ctl apply -f pool.yaml
   cairn ctl get ippool blue -o yaml | sed 's/disabled: true/disabled: false/' | cairn ctl apply -f -
   cairn ctl apply -f manifests/ --dry-run`
