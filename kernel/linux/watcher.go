@@ -15,9 +15,12 @@ import (
 )
 
 // NewWatcher returns what tells about links, addresses and routes of the host.
-func NewWatcher(opts ...Option) kernel.Watcher { return watcher{configure(opts)} }
+func NewWatcher(opts ...Option) kernel.Watcher { return watcher{configure(opts), watchBuffer} }
 
-type watcher struct{ config }
+type watcher struct {
+	config
+	buffer int // of the socket, in bytes
+}
 
 // watchBuffer is the size of the socket's buffer in bytes: some ten thousand
 // notifications may come before they are fetched.
@@ -38,7 +41,7 @@ func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
 	if err != nil {
 		return fmt.Errorf("watch the host: %w", refusal(err))
 	}
-	if err := listening.SetReadBuffer(watchBuffer); err != nil {
+	if err := listening.SetReadBuffer(w.buffer); err != nil {
 		listening.Close()
 		return fmt.Errorf("watch the host: enlarge socket buffer: %w", err)
 	}

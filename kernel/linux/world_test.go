@@ -181,3 +181,5 @@ func (w *world) DropRoute(t testing.TB, k kernel.RouteKey) {
 func TestDriverPassesTheSuite(t *testing.T) {
 	kerneltest.Run(t, func(t *testing.T) kerneltest.World { return newWorld(t) })
 }
+
+func nsHandle(w *world) netns.NsHandle { return netns.NsHandle(w.netns.Fd()) }
