@@ -31,10 +31,10 @@ const DefaultRoot = "/run/cairn-lab"
 
 // Sentinels of this package, for errors.Is.
 var (
-	// ErrNotUp says that there is no lab of that name.
-	ErrNotUp = errors.New("is not up")
+	// ErrNotUp says that there is no lab of that name, or none at all.
+	ErrNotUp = errors.New("lab is not up")
 	// ErrUp says that there is a lab of that name already.
-	ErrUp = errors.New("is up already")
+	ErrUp = errors.New("lab is up already")
 	// ErrUnknown says that the lab has no such host or pod.
 	ErrUnknown = errors.New("unknown")
 )
@@ -64,7 +64,7 @@ func Open(root, name string) (*Lab, error) {
 	dir := filepath.Join(root, name)
 	b, err := os.ReadFile(filepath.Join(dir, "lab.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("lab %s %w", name, ErrNotUp)
+		return nil, fmt.Errorf("%w: %s", ErrNotUp, name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open lab %s: %w", name, err)
@@ -96,7 +96,7 @@ func only(root string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(names) == 0:
-		return "", fmt.Errorf("no lab %w", ErrNotUp)
+		return "", ErrNotUp
 	case len(names) > 1:
 		return "", fmt.Errorf("there are several labs, name one: %s", strings.Join(names, ", "))
 	}
@@ -149,7 +149,7 @@ func lock(ctx context.Context, dir string, exclusive bool) (unlock func(), err e
 	for {
 		f, err := os.Open(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("lab %s %w", filepath.Base(dir), ErrNotUp)
+			return nil, fmt.Errorf("%w: %s", ErrNotUp, filepath.Base(dir))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("lock lab: %w", err)

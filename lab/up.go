@@ -44,7 +44,7 @@ func Up(ctx context.Context, t *topology.Topology, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("up: %w", err)
 	}
 	if err := os.Mkdir(l.dir, 0o700); errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("lab %s %w", t.Name, ErrUp)
+		return nil, fmt.Errorf("%w: %s", ErrUp, t.Name)
 	} else if err != nil {
 		return nil, fmt.Errorf("up: %w", err)
 	}

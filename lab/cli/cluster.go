@@ -222,6 +222,9 @@ func (s *settings) demo() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(out, "\nThe BGP sessions, as every agent reports them (cairn ctl node status --all):\n\n")
+			if err := waitReported(cmd.Context(), l); err != nil {
+				return err
+			}
 			status, err := l.Ctl(cmd.Context(), "", "node", "status", "--all")
 			if err != nil {
 				return err
@@ -237,6 +240,13 @@ func (s *settings) demo() *cobra.Command {
 	}
 	f.add(cmd)
 	return cmd
+}
+
+// waitReported bounds the wait for what the agents write to the datastore.
+func waitReported(ctx context.Context, l *lab.Lab) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("took longer than 30s"))
+	defer cancel()
+	return l.WaitReported(ctx)
 }
 
 // addPods gives each node its pods: n1-a, n1-b and so on.

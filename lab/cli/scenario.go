@@ -21,12 +21,13 @@ func (s *settings) scenario() *cobra.Command {
 		Long: `Run scripts in the txtar format of rogpeppe/go-internal/testscript, each on a lab of its
 own. Besides that language's commands there are:
 
-  lab ARGUMENTS                       run cairn-lab on the script's lab
-  on HOST|NAMESPACE/POD COMMAND       the same as lab exec
-  ctl, pod, check, agent, etcd …      the same as lab ctl and so on
-  within TIME COMMAND                 repeat one of these until it succeeds
-  stream start NAME POD POD [FAMILY]  begin a ping and a TCP connection between pods
-  stream stop NAME                    end it; fails if anything was lost`,
+  lab ARGUMENTS                            run cairn-lab on the script's lab
+  on HOST|NAMESPACE/POD COMMAND            the same as lab exec
+  ctl, pod, check, agent, etcd …           the same as lab ctl and so on
+  within TIME COMMAND                      repeat one of these until it succeeds
+  address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
+  stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection between pods
+  stream stop NAME                         end it; fails if anything was lost`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bin, err := s.binaries()

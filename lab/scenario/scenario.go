@@ -1,12 +1,13 @@
 // Package scenario runs scripts on a lab: txtar files in the language of
 // rogpeppe/go-internal/testscript, with commands of its own.
 //
-//	lab ARGUMENTS                       run cairn-lab, on the script's own lab
-//	on HOST|NAMESPACE/POD COMMAND       the same as lab exec
-//	ctl, pod, check, agent, etcd …      the same as lab ctl and so on
-//	within TIME COMMAND                 repeat one of these until it succeeds; fails after TIME
-//	stream start NAME POD POD [FAMILY]  begin a ping and a TCP connection, a hundred messages a second
-//	stream stop NAME                    end it; fails if anything was lost, prints what happened
+//	lab ARGUMENTS                            run cairn-lab, on the script's own lab
+//	on HOST|NAMESPACE/POD COMMAND            the same as lab exec
+//	ctl, pod, check, agent, etcd …           the same as lab ctl and so on
+//	within TIME COMMAND                      repeat one of these until it succeeds; fails after TIME
+//	address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
+//	stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection, a hundred messages a second
+//	stream stop NAME                         end it; fails if anything was lost, prints what happened
 //
 // With ! before it, a command must fail. stdout, stderr and grep look at what the
 // last one wrote. The programs of Cairn are in the PATH, so that exec can run
@@ -55,7 +56,7 @@ func Params(o Options) testscript.Params {
 	cmds := map[string]func(*testscript.TestScript, bool, []string){
 		"lab":    of(func(s *script, args []string) []string { return args }),
 		"on":     of(on),
-		"within": within,
+		"within": within, "address": address,
 		"stream": stream,
 	}
 	for _, name := range []string{"ctl", "pod", "check", "agent", "etcd", "logs"} {
@@ -184,11 +185,7 @@ func stream(ts *testscript.TestScript, neg bool, args []string) {
 	s := ts.Value(scriptKey{}).(*script)
 	switch {
 	case len(args) >= 4 && args[0] == "start":
-		family := "ipv4"
-		if len(args) > 4 {
-			family = args[4]
-		}
-		conclude(ts, neg, s.startStream(args[1], args[2], args[3], family))
+		conclude(ts, neg, s.startStream(args[1], args[2], args[3], family(args[4:])))
 	case len(args) == 2 && args[0] == "stop":
 		st := s.streams[args[1]]
 		if st == nil {
@@ -210,6 +207,38 @@ func stream(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// address sets a variable to a pod's address.
+func address(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || neg {
+		ts.Fatalf("usage: address VARIABLE NAMESPACE/POD [ipv4|ipv6]")
+	}
+	s := ts.Value(scriptKey{}).(*script)
+	a, err := s.address(args[1], family(args[2:]))
+	ts.Check(err)
+	ts.Setenv(args[0], a.String())
+}
+
+// family returns the family that an optional argument names; IPv4 without it.
+func family(args []string) string { return append(args, "ipv4")[0] }
+
+func (s *script) address(pod, family string) (netip.Addr, error) {
+	l, err := lab.Open(s.Root, s.name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	namespace, name, _ := strings.Cut(pod, "/")
+	p, err := l.Pod(namespace, name)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range p.Addrs {
+		if a.Is4() == (family == "ipv4") {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("pod %s has no %s address", pod, family)
+}
+
 func (s *script) startStream(name, from, to, family string) error {
 	if s.streams[name] != nil {
 		return fmt.Errorf("stream %s runs already", name)
@@ -222,25 +251,16 @@ func (s *script) startStream(name, from, to, family string) error {
 	if err != nil {
 		return err
 	}
-	namespace, pod, _ := strings.Cut(to, "/")
-	p, err := l.Pod(namespace, pod)
+	dst, err := s.address(to, family)
 	if err != nil {
 		return err
 	}
-	var dst netip.Addr
-	for _, a := range p.Addrs {
-		if a.Is4() == (family == "ipv4") {
-			dst = a
-		}
-	}
-	if !dst.IsValid() {
-		return fmt.Errorf("pod %s has no %s address", to, family)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	s.streams[name], err = probe.StartStream(ctx, path, dst)
+	st, err := probe.StartStream(ctx, path, dst)
 	if err != nil {
-		delete(s.streams, name)
+		return err
 	}
-	return err
+	s.streams[name] = st
+	return nil
 }
