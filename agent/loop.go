@@ -137,8 +137,12 @@ func (l *loop) inputs() (calc.Inputs, string) {
 	case !l.recovered.Load():
 		return in, "the addresses in use are not reconciled with the datastore yet"
 	}
-	if _, ok := datastore.Get[*v1.Node](in.Store, "", in.Node); !ok {
+	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
+	switch {
+	case !ok:
 		return in, "the datastore holds no Node " + in.Node
+	case addrsOf(node) != l.a.wantedAddrs(in.Store):
+		return in, "the Node's addresses are being corrected"
 	}
 	return in, ""
 }

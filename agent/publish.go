@@ -11,8 +11,9 @@ import (
 
 // Pace of the status in the datastore.
 const (
-	statusPause = time.Second // at least, between two writes
-	statusBeat  = time.Minute // at most, changed or not
+	statusFirst = 5 * time.Second // after the start, if the agent isn't ready before
+	statusPause = time.Second     // at least, between two writes
+	statusBeat  = time.Minute     // at most, changed or not
 )
 
 // publisher writes to the datastore what others must know of this node: its
@@ -86,6 +87,10 @@ func (p *publisher) once(ctx context.Context) time.Time {
 func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 	beat := !now.Before(p.beat)
 	if !beat && (!p.dirty || now.Before(p.pause)) {
+		return
+	}
+	if first := p.a.started.Add(statusFirst); !p.a.loop.ready.Load() && now.Before(first) {
+		p.dirty, p.beat = true, first
 		return
 	}
 	text, err := p.a.statusText(ctx)
