@@ -87,6 +87,12 @@ type Peer struct {
 // External says whether a session of own AS as with p is eBGP.
 func (p Peer) External(as uint32) bool { return p.AS != as }
 
+// Resets says whether a change from p to q needs a new session.
+func (p Peer) Resets(q Peer) bool {
+	p.Import, p.Passive = q.Import, q.Passive
+	return p != q
+}
+
 // Path is a way to a prefix that this speaker advertises. Its key is the prefix.
 type Path struct {
 	// NextHop has the prefix's family. Invalid: the speaker's own address of each

@@ -97,6 +97,7 @@ func testWrongAS(t *testing.T, w World) {
 }
 
 func testNobody(t *testing.T, w World) {
+	w.Start(B)
 	a := start(t, w, A, config(A, as))
 	a.peers(map[netip.Addr]bgp.Peer{B.V4(): peer(A, as)})
 	want := "connect to 10.99.0.2:17917: connection refused"

@@ -158,10 +158,10 @@ func testCut(t *testing.T, w World) {
 	b.learns(p4, A.V4())
 	w.Cut(A, B)
 	b.until("hold time over", func() bool { return b.session(A.V4()).State != bgp.Established })
+	w.Heal(A, B)
+	b.established(A.V4())
 	if got := b.session(A.V4()).LastError; got != "sent Hold Timer Expired" {
 		t.Errorf("last error %q", got)
 	}
-	w.Heal(A, B)
-	b.established(A.V4())
 	b.holds(restartTime+time.Second, p4, A.V4())
 }

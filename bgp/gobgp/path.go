@@ -1,7 +1,6 @@
 package gobgp
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -19,18 +18,17 @@ var families = map[bgp.Family]packet.Family{bgp.IPv4: packet.RF_IPv4_UC, bgp.IPv
 // encode returns an own path as GoBGP wants it. An unspecified next hop stands
 // for the address of each session.
 func encode(prefix netip.Prefix, p bgp.Path) (*apiutil.Path, error) {
-	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
-		return nil, fmt.Errorf("not a prefix to advertise: %v", prefix)
+	if err := p.Validate(prefix); err != nil {
+		return nil, err
 	}
 	family := bgp.FamilyOf(prefix.Addr())
 	hop := p.NextHop
 	switch {
-	case !hop.IsValid() && family == bgp.IPv4:
+	case hop.IsValid():
+	case family == bgp.IPv4:
 		hop = netip.IPv4Unspecified()
-	case !hop.IsValid():
+	default:
 		hop = netip.IPv6Unspecified()
-	case bgp.FamilyOf(hop) != family:
-		return nil, fmt.Errorf("the next hop %v is not of the prefix's family", hop)
 	}
 	nlri, err := packet.NewIPAddrPrefix(prefix)
 	if err != nil {
@@ -54,27 +52,13 @@ func encode(prefix netip.Prefix, p bgp.Path) (*apiutil.Path, error) {
 		attrs = append(attrs, packet.NewPathAttributeLocalPref(p.LocalPref))
 	}
 	if p.Communities != "" {
-		cs, err := parseCommunities(p.Communities)
+		cs, err := bgp.ParseCommunities(p.Communities)
 		if err != nil {
 			return nil, err
 		}
 		attrs = append(attrs, packet.NewPathAttributeCommunities(cs))
 	}
 	return &apiutil.Path{Family: families[family], Nlri: nlri, Attrs: attrs}, nil
-}
-
-func parseCommunities(text string) ([]uint32, error) {
-	var cs []uint32
-	for _, f := range strings.Fields(text) {
-		a, b, ok := strings.Cut(f, ":")
-		high, err1 := strconv.ParseUint(a, 10, 16)
-		low, err2 := strconv.ParseUint(b, 10, 16)
-		if !ok || err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("not a community: %q", f)
-		}
-		cs = append(cs, uint32(high)<<16|uint32(low))
-	}
-	return cs, nil
 }
 
 // prefixOf returns the prefix of a path, if it is of a family that we exchange.
@@ -100,7 +84,7 @@ func decode(p *apiutil.Path, own uint32) bgp.LearnedPath {
 		case *packet.PathAttributeAsPath:
 			l.ASPath = asPath(a)
 		case *packet.PathAttributeCommunities:
-			l.Communities = communities(a.Value)
+			l.Communities = bgp.Communities(a.Value...)
 		}
 	}
 	return l
@@ -119,17 +103,6 @@ func asPath(a *packet.PathAttributeAsPath) string {
 		default:
 			parts = append(parts, as...)
 		}
-	}
-	return strings.Join(parts, " ")
-}
-
-func communities(cs []uint32) string {
-	cs = slices.Clone(cs)
-	slices.Sort(cs)
-	cs = slices.Compact(cs)
-	parts := make([]string, len(cs))
-	for i, c := range cs {
-		parts[i] = fmt.Sprintf("%d:%d", c>>16, c&0xffff)
 	}
 	return strings.Join(parts, " ")
 }

@@ -84,12 +84,6 @@ func (p *peer) synced() bool {
 	return state == bgp.Established && p.awaited != nil && len(p.awaited) == 0
 }
 
-// resets says whether the change from a to b needs a new session.
-func resets(a, b bgp.Peer) bool {
-	a.Import, a.Passive = b.Import, b.Passive
-	return a != b
-}
-
 // neighbour returns a peer as GoBGP wants it.
 func (i *instance) neighbour(addr netip.Addr, p bgp.Peer, restarting bool) *api.Peer {
 	hold := p.HoldTime

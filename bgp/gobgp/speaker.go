@@ -145,7 +145,7 @@ func (s *Speaker) start(ctx context.Context, cfg bgp.Config) error {
 	if i := s.running.Load(); i != nil && i.config == cfg {
 		return nil
 	}
-	if err := validConfig(cfg); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return err
 	}
 	added, err := s.listeners.add(ctx, cfg)

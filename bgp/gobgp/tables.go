@@ -63,7 +63,7 @@ func (i *instance) writePeers(ctx context.Context, set map[netip.Addr]bgp.Peer, 
 	}
 	set = maps.Clone(set)
 	maps.DeleteFunc(set, func(addr netip.Addr, want bgp.Peer) bool {
-		err := validPeer(addr, want)
+		err := want.Validate(addr)
 		fail("set", addr, err)
 		return err != nil
 	})
@@ -76,7 +76,7 @@ func (i *instance) writePeers(ctx context.Context, set map[netip.Addr]bgp.Peer, 
 		switch {
 		case p == nil:
 			fail("set", addr, i.add(addr, want, nil))
-		case resets(p.settings(), want):
+		case p.settings().Resets(want):
 			fail("set", addr, i.replace(ctx, p, want))
 		default:
 			p.adopt(want)
