@@ -32,7 +32,7 @@ const (
 // Commands of cairn-lab that it runs as daemons. They are no use by hand.
 const (
 	CommandEtcd      = "etcd-server"
-	CommandRouter    = "router"
+	CommandRouter    = "router-server"
 	CommandPodServer = "pod-server"
 )
 

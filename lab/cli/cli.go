@@ -74,8 +74,8 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 	cmd.AddCommand(
 		s.up(), s.down(), s.status(), s.demo(),
 		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
-		s.agent(), s.etcd(), s.scenario(),
-		etcdServer(), routerDaemon(), podServer(),
+		s.agent(), s.router(), s.etcd(), s.scenario(),
+		etcdServer(), routerServer(), podServer(),
 	)
 	return cmd
 }

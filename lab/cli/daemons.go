@@ -54,7 +54,7 @@ func etcdServer() *cobra.Command {
 	return cmd
 }
 
-func routerDaemon() *cobra.Command {
+func routerServer() *cobra.Command {
 	var path string
 	cmd := daemon(lab.CommandRouter, "Run a router's BGP speaker", func(ctx context.Context) error {
 		b, err := os.ReadFile(path)

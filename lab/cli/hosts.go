@@ -138,6 +138,23 @@ func (s *settings) agent() *cobra.Command {
 	return cmd
 }
 
+func (s *settings) router() *cobra.Command {
+	cmd := &cobra.Command{Use: "router", Short: "Stop, kill or start the BGP speaker of a router", RunE: help}
+	host := func(l *lab.Lab, args []string) (string, error) {
+		r, ok := l.Topology.Router(args[0])
+		if !ok {
+			return "", fmt.Errorf("router %s: %w", args[0], lab.ErrUnknown)
+		}
+		if r.Speaker == topology.SpeakerNone {
+			return "", fmt.Errorf("router %s has no speaker", args[0])
+		}
+		return args[0], nil
+	}
+	ready := func(context.Context, *lab.Lab, string) error { return nil } // the nodes will tell
+	s.addDaemon(cmd, "ROUTER", cobra.ExactArgs(1), "speaker", host, ready)
+	return cmd
+}
+
 func (s *settings) etcd() *cobra.Command {
 	cmd := &cobra.Command{Use: "etcd", Short: "Stop, kill or start the datastore", RunE: help}
 	host := func(*lab.Lab, []string) (string, error) { return topology.Etcd, nil }

@@ -23,7 +23,7 @@ own. Besides that language's commands there are:
 
   lab ARGUMENTS                            run cairn-lab on the script's lab
   on HOST|NAMESPACE/POD COMMAND            the same as lab exec
-  ctl, pod, check, agent, etcd …           the same as lab ctl and so on
+  ctl, pod, check, agent, router, etcd …   the same as lab ctl and so on
   within TIME COMMAND                      repeat one of these until it succeeds
   address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
   stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection between pods

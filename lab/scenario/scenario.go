@@ -3,7 +3,7 @@
 //
 //	lab ARGUMENTS                            run cairn-lab, on the script's own lab
 //	on HOST|NAMESPACE/POD COMMAND            the same as lab exec
-//	ctl, pod, check, agent, etcd …           the same as lab ctl and so on
+//	ctl, pod, check, agent, router, etcd …   the same as lab ctl and so on
 //	within TIME COMMAND                      repeat one of these until it succeeds; fails after TIME
 //	address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
 //	stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection, a hundred messages a second
@@ -59,7 +59,7 @@ func Params(o Options) testscript.Params {
 		"within": within, "address": address,
 		"stream": stream,
 	}
-	for _, name := range []string{"ctl", "pod", "check", "agent", "etcd", "logs"} {
+	for _, name := range []string{"ctl", "pod", "check", "agent", "router", "etcd", "logs"} {
 		cmds[name] = of(func(s *script, args []string) []string { return append([]string{name}, args...) })
 	}
 	return testscript.Params{
