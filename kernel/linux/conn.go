@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,33 +89,47 @@ func batch(ctx context.Context, conn *netlink.Conn, requests []netlink.Message, 
 		}
 		end, size := start, 0
 		for end < len(requests) && end-start < batchMessages && size < batchBytes {
-			requests[end].Header.Flags |= netlink.Request | netlink.Acknowledge
+			requests[end].Header.Flags |= netlink.Request
 			requests[end].Header.Sequence = uint32(end) + 1
 			size += len(requests[end].Data)
 			end++
 		}
+		// Refusals come unasked and in order. So it is enough to have the last one
+		// acknowledged: what was not refused until then was done.
+		requests[end-1].Header.Flags |= netlink.Acknowledge
 		if _, err := conn.SendMessages(requests[start:end]); err != nil {
 			return refusal(err)
 		}
-		for pending := end - start; pending > 0; {
-			messages, err := conn.Receive()
-			var refused *netlink.OpError
-			switch {
-			case err == nil:
-				for _, m := range messages {
-					answer(int(m.Header.Sequence)-1, nil)
-					pending--
-				}
-			case errors.As(err, &refused) && refused.Sequence != 0:
-				answer(int(refused.Sequence)-1, refusal(err))
-				pending--
-			default:
-				return refusal(err)
+		for next := start; next < end; {
+			i, err := receiveAnswer(conn)
+			if i < next || i >= end {
+				return cmp.Or(err, fmt.Errorf("answer to request %d of %d to %d", i, next, end))
 			}
+			for ; next < i; next++ {
+				answer(next, nil)
+			}
+			answer(i, err)
+			next = i + 1
 		}
 		start = end
 	}
 	return nil
+}
+
+// receiveAnswer returns the kernel's answer to one request and the request's
+// index, or -1 when the socket failed.
+func receiveAnswer(conn *netlink.Conn) (int, error) {
+	messages, err := conn.Receive()
+	if refused, ok := errors.AsType[*netlink.OpError](err); ok && refused.Sequence != 0 {
+		return int(refused.Sequence) - 1, refusal(err)
+	}
+	if err != nil {
+		return -1, refusal(err)
+	}
+	if len(messages) != 1 {
+		return -1, fmt.Errorf("%d messages in place of an answer", len(messages))
+	}
+	return int(messages[0].Header.Sequence) - 1, nil
 }
 
 // refusal turns the kernel's answer into an error of the seam: its own words
