@@ -37,30 +37,26 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	case codes.InvalidArgument, codes.OutOfRange, codes.FailedPrecondition, codes.Unimplemented, codes.NotFound:
 		return fmt.Errorf("%s: %s", where, text)
 	}
-	return fmt.Errorf("%w: %s: %s%s", datastore.ErrUnavailable, where, text, s.hint(err))
+	return fmt.Errorf("%w: %s: %s%s", datastore.ErrUnavailable, where, text, s.hint(text))
 }
 
 // hint says what may be behind a connection that ended while it was set up. A
 // server that refuses a certificate says so, but since TLS 1.3 its word can get
 // lost: it comes when the client takes the handshake for done.
-func (s *Store) hint(err error) string {
-	text := err.Error()
-	if !strings.Contains(text, connecting) {
-		return ""
+func (s *Store) hint(text string) string {
+	if strings.HasPrefix(text, "error reading from server") {
+		return "" // it had been set up
 	}
 	if s.tls == nil && strings.Contains(text, "server preface") {
 		return " (it may want https)"
 	}
 	for _, end := range []string{"EOF", "broken pipe", "connection reset by peer"} {
-		if s.tls != nil && strings.HasSuffix(strings.TrimRight(text, `"`), end) {
+		if s.tls != nil && strings.HasSuffix(text, end) {
 			return " (it may refuse the client certificate, or not want https)"
 		}
 	}
 	return ""
 }
-
-// connecting begins the text of a call that failed because connecting did.
-const connecting = `connection error: desc = `
 
 // cause returns the code and the text of an error of the client. Some of etcd's
 // own codes do not say what they mean.
@@ -87,8 +83,9 @@ func cause(err error) (codes.Code, string, bool) {
 
 // plain takes from gRPC's text what gRPC wrapped around the cause.
 func plain(text string) string {
-	if i := strings.LastIndex(text, connecting); i >= 0 {
-		if inner, err := strconv.Unquote(text[i+len(connecting):]); err == nil {
+	const desc = `connection error: desc = `
+	if i := strings.LastIndex(text, desc); i >= 0 {
+		if inner, err := strconv.Unquote(text[i+len(desc):]); err == nil {
 			text = inner
 		}
 	}

@@ -303,7 +303,7 @@ func (s *Store) listOnce(ctx context.Context, kind string) (listing, error) {
 			l.position = at(page.Header)
 		}
 		for _, kv := range page.Kvs {
-			key, ok := s.key(kind, string(kv.Key))
+			key, ok := keyOf(kind, folder, kv)
 			if !ok {
 				continue
 			}
@@ -351,9 +351,10 @@ func (s *Store) path(key datastore.Key) string {
 	return s.folder(key.Kind) + key.Namespace + "/" + key.Name
 }
 
-// key is the inverse of path; false if no object has that path.
-func (s *Store) key(kind, path string) (datastore.Key, bool) {
-	key := datastore.Key{Kind: kind, Name: strings.TrimPrefix(path, s.folder(kind))}
+// keyOf is the inverse of path for a kind and its folder; false if no object has
+// that path.
+func keyOf(kind, folder string, kv *mvccpb.KeyValue) (datastore.Key, bool) {
+	key := datastore.Key{Kind: kind, Name: strings.TrimPrefix(string(kv.Key), folder)}
 	if namespace, name, ok := strings.Cut(key.Name, "/"); ok {
 		key.Namespace, key.Name = namespace, name
 	}

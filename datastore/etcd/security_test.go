@@ -77,7 +77,7 @@ func TestRefusedAccess(t *testing.T) {
 			s := row.cluster.OpenWith(conf)
 			start := time.Now()
 			check := s.Check(t.Context())
-			if took := time.Since(start); took > etcd.DefaultDialTimeout {
+			if took := time.Since(start); took > etcd.DefaultRequestTimeout {
 				t.Errorf("check took %s", took)
 			}
 			_, get := s.Get(t.Context(), key("a"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -96,13 +97,14 @@ func (w *watcher) run(ctx context.Context) (watching time.Duration, err error) {
 		return 0, rpctypes.Error(err)
 	}
 	folder := w.store.folder(w.kind)
-	err = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
+	if err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{
 		CreateRequest: &etcdserverpb.WatchCreateRequest{
 			Key: []byte(folder), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(folder)),
 			StartRevision: w.at.revision + 1, ProgressNotify: true,
 		},
-	}})
-	// On a broken stream Send says io.EOF, and Recv says why.
+	}}); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says why
+		return 0, rpctypes.Error(err)
+	}
 	var since time.Time
 	for {
 		response, err := stream.Recv()
@@ -180,8 +182,9 @@ func (w *watcher) up() {
 
 // receive tells what a response says.
 func (w *watcher) receive(r *etcdserverpb.WatchResponse) {
+	folder := w.store.folder(w.kind)
 	for _, e := range r.Events {
-		key, ok := w.store.key(w.kind, string(e.Kv.Key))
+		key, ok := keyOf(w.kind, folder, e.Kv)
 		switch {
 		case !ok:
 		case e.Type == mvccpb.Event_DELETE:

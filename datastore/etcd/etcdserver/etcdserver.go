@@ -49,6 +49,8 @@ type Config struct {
 	// Volatile skips waiting for the disk: faster, and data is lost when the
 	// machine (not the process) crashes.
 	Volatile bool
+	// PasswordCost is the bcrypt cost of users' passwords, 4 to 31. Default 10.
+	PasswordCost uint
 	// Log gets warnings and errors, one JSON object a line. Default: nobody.
 	Log io.Writer
 }
@@ -76,10 +78,12 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	case <-s.etcd.Server.ReadyNotify():
 		return s, nil
 	case err = <-s.etcd.Err():
+		err = cmp.Or(err, errors.New("it ended at once"))
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		err = fmt.Errorf("it can't serve yet: %w", context.Cause(ctx))
 	}
-	s.Stop()
+	// Not Stop: a server that isn't ready does not end by that.
+	s.Kill()
 	return nil, fmt.Errorf("start etcd server: %w", err)
 }
 
@@ -149,6 +153,7 @@ func (s *Server) config(c Config) (*embed.Config, error) {
 	}
 	conf.AutoCompactionMode, conf.AutoCompactionRetention = embed.CompactorModePeriodic, "5m"
 	conf.UnsafeNoFsync = c.Volatile
+	conf.BcryptCost = cmp.Or(c.PasswordCost, conf.BcryptCost)
 	conf.EnableGRPCGateway = false
 	conf.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger(c.Log))
 	conf.ServiceRegister = func(g *grpc.Server) {

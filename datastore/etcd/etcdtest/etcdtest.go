@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/sync/errgroup"
 
 	"cairn.network/cairn/datastore/etcd"
@@ -61,7 +62,7 @@ func Start(t testing.TB, o Options) *Cluster {
 		address := freeAddress(t)
 		conf := etcdserver.Config{
 			Dir: filepath.Join(t.TempDir(), "etcd"), ClientURL: "http://" + address,
-			Name: fmt.Sprint("m", i), Volatile: true, Tick: 50 * time.Millisecond,
+			Name: fmt.Sprint("m", i), Volatile: true, Tick: 50 * time.Millisecond, PasswordCost: uint(bcrypt.MinCost),
 		}
 		if n > 1 {
 			conf.Members = members
