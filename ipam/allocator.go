@@ -259,7 +259,9 @@ func (a *Allocator) Flush(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for from := a.begun; ; {
-		a.kick()
+		if a.ended.number == a.begun { // none is under way
+			a.kick()
+		}
 		if a.ended.number > from && a.ended.clean {
 			return nil
 		}

@@ -115,6 +115,17 @@ func (a *Allocator) vacate(e *entry, since time.Time) {
 // that is busy and has its addresses. It waits until there are some.
 func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
 	since := a.begun
+	var waiting []*demand // of which this request is part
+	wait := func(demands []*demand) {
+		for _, d := range waiting {
+			d.waiting--
+		}
+		for _, d := range demands {
+			d.waiting++
+		}
+		waiting = demands
+	}
+	defer wait(nil)
 	for {
 		e := a.entries[r.Handle]
 		switch {
@@ -125,13 +136,18 @@ func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
 				return nil, fmt.Errorf("%w: an earlier request for it still runs", ErrUnavailable)
 			}
 			continue
-		case e != nil:
-			return e, fits(e.Assignment, r)
 		case !a.recovered:
 			if err := a.await(ctx, a.news); err != nil {
 				return nil, fmt.Errorf("%w: not in sync with the datastore yet", ErrUnavailable)
 			}
 			continue
+		case e != nil && !a.holds(e):
+			if err := a.await(ctx, a.news); err != nil {
+				return nil, fmt.Errorf("%w: it has %v, which the node does not hold", ErrUnavailable, e.Addrs())
+			}
+			continue
+		case e != nil:
+			return e, fits(e.Assignment, r)
 		}
 		demands, err := a.choose(r)
 		if err != nil {
@@ -143,10 +159,27 @@ func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
 		if err := a.exhausted(ctx, demands, since); err != nil {
 			return nil, err
 		}
-		if err := a.awaitAddress(ctx, demands); err != nil {
-			return nil, err
+		// Once is enough: the writer knows who waits, and comes back by itself when
+		// there is something to wait for.
+		if !slices.Equal(waiting, demands) {
+			wait(demands)
+			a.kick()
+		}
+		if err := a.await(ctx, a.news); err != nil {
+			return nil, a.gaveUp(demands)
 		}
 	}
+}
+
+// holds says whether the node holds all addresses of an entry. It may not when
+// the entry comes from an earlier run that ended in the middle.
+func (a *Allocator) holds(e *entry) bool {
+	for _, ip := range e.Addrs() {
+		if s := a.slots[ip]; s == nil || !s.held {
+			return false
+		}
+	}
+	return true
 }
 
 // fits says whether an assignment answers a request.
@@ -241,25 +274,17 @@ func (a *Allocator) first(d *demand, now time.Time) *slot {
 	return nil
 }
 
-// awaitAddress waits until something changed for requests that found nothing.
-func (a *Allocator) awaitAddress(ctx context.Context, demands []*demand) error {
+// gaveUp says why there was no address in time.
+func (a *Allocator) gaveUp(demands []*demand) error {
+	if a.ended.err != nil {
+		return fmt.Errorf("%w: the reserve is used up, and: %w", ErrUnavailable, a.ended.err)
+	}
 	for _, d := range demands {
-		d.waiting++
-		defer func() { d.waiting-- }()
-	}
-	a.kick()
-	if err := a.await(ctx, a.news); err != nil {
-		if a.ended.err != nil {
-			return fmt.Errorf("%w: the reserve is used up, and: %w", ErrUnavailable, a.ended.err)
+		if d.fullAt > 0 && a.first(d, time.Now()) == nil {
+			return a.fullError(d)
 		}
-		for _, d := range demands {
-			if d.fullAt > 0 && a.first(d, time.Now()) == nil {
-				return a.fullError(d)
-			}
-		}
-		return fmt.Errorf("%w: the reserve is used up and the datastore did not answer in time", ErrUnavailable)
 	}
-	return nil
+	return fmt.Errorf("%w: the reserve is used up and the datastore did not answer in time", ErrUnavailable)
 }
 
 // exhausted returns ErrExhausted if a round that began after since found a

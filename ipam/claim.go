@@ -119,9 +119,22 @@ func (a *Allocator) claimBlock(ctx context.Context, p pool, cidr netip.Prefix, n
 	}
 	a.mu.Unlock()
 	if _, err := a.store.Create(ctx, o); err != nil && !errors.Is(err, datastore.ErrExists) {
+		if ambiguous(err) {
+			a.mu.Lock()
+			a.doubt(a.blocks[cidr])
+			a.mu.Unlock()
+		}
 		return false, "", err
 	}
 	return a.finish(ctx, cidr, need)
+}
+
+// doubt says of a block that a write whose answer got lost may still come to
+// pass, so it must be read again later. Called with the lock held.
+func (a *Allocator) doubt(b *block) {
+	if b != nil {
+		b.unsure, b.look = true, time.Now().Add(recheck)
+	}
 }
 
 // finishBlocks ends the claims and returns that were left half done.
@@ -154,8 +167,10 @@ func (a *Allocator) finish(ctx context.Context, cidr netip.Prefix, need int) (bo
 	switch {
 	case errors.Is(err, datastore.ErrNotFound), errors.Is(err, datastore.ErrBroken), err == nil && !sound:
 		a.mu.Lock()
-		a.lose(cidr)
-		a.mu.Unlock()
+		defer a.mu.Unlock()
+		if b := a.blocks[cidr]; b == nil || !b.unsure || !b.look.After(time.Now()) {
+			a.lose(cidr)
+		}
 		return false, taken, nil
 	case err != nil:
 		return false, "", err
@@ -266,6 +281,9 @@ func (a *Allocator) releaseBlock(ctx context.Context, cidr netip.Prefix) error {
 		a.lose(cidr)
 	case a.blocks[cidr] != nil:
 		a.blocks[cidr].dirty = true // it isn't what it was taken for
+		if ambiguous(err) {
+			a.doubt(a.blocks[cidr])
+		}
 	}
 	a.mu.Unlock()
 	if errors.Is(err, datastore.ErrNotFound) {

@@ -26,7 +26,6 @@ type journal struct {
 	path string
 	lock io.Closer
 	rest time.Duration // how long after it was freed an address matters
-	lost bool          // there was no journal
 	harm error         // what was wrong with it
 
 	mu   sync.Mutex
@@ -34,7 +33,7 @@ type journal struct {
 
 	writing sync.Mutex // held by the one who writes; guards what follows
 	file    file       // nil: closed
-	state   ledger     // what the file adds up to
+	state   *ledger    // what the file adds up to
 	length  int        // records in the file
 	broken  bool       // the end of the file is in doubt: rewrite it first
 }
@@ -102,7 +101,6 @@ func lockFile(path string) (io.Closer, error) {
 func (j *journal) load() error {
 	text, err := j.disk.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
-		j.lost = true
 		return nil
 	}
 	if err != nil {
@@ -126,6 +124,7 @@ func (j *journal) load() error {
 	if !damaged {
 		return nil
 	}
+	j.state.complete = false
 	aside := j.path + ".damaged"
 	if f, err := j.create(aside, text); err != nil {
 		return fmt.Errorf("set damaged journal aside: %w", err)

@@ -113,7 +113,7 @@ func (a *Allocator) plan(now time.Time) map[netip.Prefix]change {
 			todo[b.cidr] = change{}
 		}
 	}
-	for _, s := range a.surplus(spare, tallies) {
+	for _, s := range a.surplus(now, spare, tallies) {
 		c := todo[s.block.cidr]
 		c.give = append(c.give, s.addr)
 		todo[s.block.cidr] = c
@@ -142,33 +142,34 @@ func (a *Allocator) plan(now time.Time) map[netip.Prefix]change {
 	return todo
 }
 
-// surplus returns the unused slots that the node should not hold: all of blocks
-// that are of no use any more, and what goes beyond the limits, freed last
-// first.
-func (a *Allocator) surplus(spare map[*block]bool, tallies []tally) []*slot {
+// surplus returns the unused slots that the node should not hold, freed last
+// first: all of blocks that are of no use any more, and what goes beyond the
+// limit of every demand it could serve, as long as they keep what they need.
+func (a *Allocator) surplus(now time.Time, spare map[*block]bool, tallies []tally) []*slot {
 	var out []*slot
 	for _, s := range slices.Backward(a.idle) {
 		if spare[s.block] || !a.usable(s.block) {
 			out = append(out, s)
 			continue
 		}
-		var of []int
+		ready := rested(s.since, now, a.coolDown)
+		var of []*tally
 		beyond := true
-		for i, t := range tallies {
-			if slices.Contains(a.served(t.demand), s.block) {
-				of = append(of, i)
-				beyond = beyond && t.ready+t.resting > t.limit()
+		for i := range tallies {
+			if t := &tallies[i]; slices.Contains(a.served(t.demand), s.block) {
+				of = append(of, t)
+				beyond = beyond && t.ready+t.resting > t.limit() && (!ready || t.ready > t.target())
 			}
 		}
 		if !beyond {
 			continue
 		}
 		out = append(out, s)
-		for _, i := range of {
-			if t := &tallies[i]; t.resting > 0 {
-				t.resting--
-			} else {
+		for _, t := range of {
+			if ready {
 				t.ready--
+			} else {
+				t.resting--
 			}
 		}
 	}

@@ -20,6 +20,9 @@ type record struct {
 	Journal int         `json:"journal,omitempty"` // version; first line only
 	Use     *useRecord  `json:"use,omitempty"`
 	Free    *freeRecord `json:"free,omitempty"`
+	// Complete says that from here on the journal knows all uses and what rests:
+	// what got lost before has been made good.
+	Complete bool `json:"complete,omitempty"`
 }
 
 // useRecord says that a container uses addresses from now on.
@@ -89,7 +92,7 @@ func parseLine(line []byte) (record, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, err
 	}
-	if r.Journal == 0 && r.Use == nil && r.Free == nil {
+	if r.Journal == 0 && r.Use == nil && r.Free == nil && !r.Complete {
 		return r, errors.New("unknown record")
 	}
 	return r, nil
@@ -97,18 +100,19 @@ func parseLine(line []byte) (record, error) {
 
 // ledger is what the records of a journal add up to.
 type ledger struct {
-	uses    map[Handle]Assignment
-	resting map[netip.Addr]time.Time // freed addresses that may still rest
-	users   map[netip.Addr]Handle
+	uses     map[Handle]Assignment
+	resting  map[netip.Addr]time.Time // freed addresses that may still rest
+	users    map[netip.Addr]Handle
+	complete bool
 }
 
-func newLedger() ledger {
-	return ledger{uses: map[Handle]Assignment{}, resting: map[netip.Addr]time.Time{}, users: map[netip.Addr]Handle{}}
+func newLedger() *ledger {
+	return &ledger{uses: map[Handle]Assignment{}, resting: map[netip.Addr]time.Time{}, users: map[netip.Addr]Handle{}}
 }
 
 // apply advances the ledger. A later use of an address ends an earlier one: the
 // record that freed it got lost.
-func (l ledger) apply(r record) {
+func (l *ledger) apply(r record) {
 	switch {
 	case r.Use != nil:
 		a := r.Use.assignment()
@@ -128,10 +132,12 @@ func (l ledger) apply(r record) {
 				l.resting[ip] = r.Free.At
 			}
 		}
+	case r.Complete:
+		l.complete = true
 	}
 }
 
-func (l ledger) drop(h Handle) {
+func (l *ledger) drop(h Handle) {
 	for _, ip := range l.uses[h].Addrs() {
 		delete(l.users, ip)
 	}
@@ -140,7 +146,7 @@ func (l ledger) drop(h Handle) {
 
 // records returns the shortest journal that adds up to the ledger; of addresses
 // that rest, those freed after since.
-func (l ledger) records(since time.Time) []record {
+func (l *ledger) records(since time.Time) []record {
 	rs := []record{{Journal: journalVersion}}
 	for ip, at := range l.resting {
 		if at.After(since) {
@@ -149,6 +155,9 @@ func (l ledger) records(since time.Time) []record {
 	}
 	for _, a := range l.uses {
 		rs = append(rs, use(a))
+	}
+	if l.complete {
+		rs = append(rs, record{Complete: true})
 	}
 	return rs
 }

@@ -114,7 +114,7 @@ func concerns(o *v1.IPAMBlock, node string) bool {
 
 // adopt returns who uses which address once the live assignments count, and the
 // records that lead there from the journal. Called with the lock held.
-func (a *Allocator) adopt(live []Assignment) (ledger, []record) {
+func (a *Allocator) adopt(live []Assignment) (*ledger, []record) {
 	next := newLedger()
 	for _, e := range a.entries {
 		next.apply(use(e.Assignment))
@@ -180,9 +180,9 @@ func without(as Assignment, ip netip.Addr, now time.Time) record {
 }
 
 // rests returns since when which address that the node holds rests though
-// nobody uses it, and a record of those of them that the journal does not know.
+// nobody uses it, and the records that make the journal know it.
 // Called with the lock held.
-func (a *Allocator) rests(blocks []*v1.IPAMBlock, next ledger) (map[netip.Addr]time.Time, []record) {
+func (a *Allocator) rests(blocks []*v1.IPAMBlock, next *ledger) (map[netip.Addr]time.Time, []record) {
 	rests := map[netip.Addr]time.Time{}
 	now := time.Now()
 	var freed []netip.Addr
@@ -195,19 +195,20 @@ func (a *Allocator) rests(blocks []*v1.IPAMBlock, next ledger) (map[netip.Addr]t
 			if _, used := next.users[ip]; al.Node != a.node || used {
 				continue
 			}
-			// Without its journal the node can't know what was freed just now.
+			// A journal that got lost can't tell what was freed just now.
 			if at, ok := a.journal.state.resting[ip]; ok {
 				rests[ip] = at
-			} else if al.Owner != nil || a.journal.lost || a.journal.harm != nil {
+			} else if al.Owner != nil || !a.journal.state.complete {
 				rests[ip] = now
 				freed = append(freed, ip)
 			}
 		}
 	}
-	if len(freed) == 0 {
-		return rests, nil
+	records := []record{{Complete: true}}
+	if len(freed) > 0 {
+		records = append(records, record{Free: &freeRecord{At: now, Addresses: freed}})
 	}
-	return rests, []record{{Free: &freeRecord{At: now, Addresses: freed}}}
+	return rests, records
 }
 
 // absorb makes the allocator know a sound block as the datastore has it. Slots

@@ -107,7 +107,8 @@ func ambiguous(err error) bool {
 // agrees says whether the datastore has what the journal has, as far as it can.
 func (a *Allocator) agrees() bool {
 	for _, b := range a.blocks {
-		if b.dirty || b.spec.Node == a.node && b.spec.State != v1.BlockConfirmed {
+		half := b.spec.Node == a.node && b.spec.State != v1.BlockConfirmed
+		if b.dirty || half && !b.unsure {
 			return false
 		}
 	}
@@ -210,7 +211,10 @@ func (a *Allocator) settle(ctx context.Context, cidr netip.Prefix, c change) err
 		return nil
 	case err != nil:
 		if b != nil && wrote {
-			b.dirty, b.unsure = true, ambiguous(err)
+			b.dirty = true
+			if ambiguous(err) {
+				a.doubt(b)
+			}
 		}
 		return fmt.Errorf("settle block %s: %w", cidr, err)
 	}
