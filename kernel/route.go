@@ -157,7 +157,7 @@ type NextHops struct{ text string }
 func Hops(hops ...NextHop) NextHops {
 	hs := slices.Clone(hops)
 	for i := range hs {
-		hs[i].Gateway = hs[i].Gateway.Unmap()
+		hs[i].Gateway = hs[i].Gateway.Unmap().WithZone("") // the link says it
 		hs[i].OnLink = hs[i].OnLink && hs[i].Gateway.IsValid()
 		hs[i].Weight = max(hs[i].Weight, 1)
 	}
