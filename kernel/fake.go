@@ -243,7 +243,7 @@ func (f *Fake) connect(a Addr) {
 	}
 }
 
-// DelAddr takes an address away, and its connected route.
+// DelAddr takes an address away, its connected route, and what had it as source.
 func (f *Fake) DelAddr(a Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -251,7 +251,22 @@ func (f *Fake) DelAddr(a Addr) {
 	if r, ok := f.routes[connectedKey(a)]; ok && r.protocol == ProtocolKernel && r.Hops.Uses(a.Link) {
 		delete(f.routes, connectedKey(a))
 	}
-	f.tell(Event{}, true)
+	e := Event{}
+	for k, r := range f.routes {
+		if r.Source != a.Prefix.Addr() {
+			continue
+		}
+		if r.Source.Is4() {
+			delete(f.routes, k)
+			continue
+		}
+		r.Source = netip.Addr{} // IPv6 keeps the route
+		f.routes[k] = r
+	}
+	if a.Prefix.Addr().Is4() {
+		e.Down = []string{a.Link}
+	}
+	f.tell(e, true)
 }
 
 // Flush notes the address, see Flushed.

@@ -40,8 +40,8 @@ type Event struct {
 	// by others; nil: it is gone, at least in part, or another's may have taken its
 	// place.
 	Routes map[RouteKey]*Route
-	// Down holds the names of links that went down, vanished or were made anew:
-	// the kernel drops their routes without a word.
+	// Down holds the names of links that went down, vanished, were made anew or
+	// lost an IPv4 address: the kernel drops routes with them without a word.
 	Down []string
 	// Overrun says that events were lost: whatever was read before is in doubt.
 	Overrun bool

@@ -156,6 +156,18 @@ var watchTests = []test{
 		s.until("east down", func() bool { return s.down["east"] && !s.host.Links["east"].Up })
 		wantRoutes(t, w, map[kernel.RouteKey]kernel.Route{})
 	}},
+	{"our routes whose source is taken away", func(t *testing.T, w World) {
+		twoLinks(t, w)
+		k4, k6 := key(families[0].dst), key(families[1].dst)
+		mustSet(t, w, map[kernel.RouteKey]kernel.Route{k4: shapes(false)["source"], k6: shapes(true)["source"]})
+		s := watch(t, w)
+		s.settled(w)
+		s.forget()
+		w.DelAddr(t, addr("east", "10.0.1.1/24"))
+		w.DelAddr(t, addr("east", "fd00:1::1/64"))
+		s.until("the link", func() bool { return s.down["east"] })
+		wantRoutes(t, w, map[kernel.RouteKey]kernel.Route{k6: shapes(true)["gateway"]})
+	}},
 	{"a burst is told together", func(t *testing.T, w World) {
 		twoLinks(t, w)
 		s := watch(t, w)
@@ -167,7 +179,7 @@ var watchTests = []test{
 		}
 		mustSet(t, w, set)
 		s.until("all of them", func() bool { return len(s.routes) == len(set) })
-		if s.told > len(set)/10 {
+		if s.told > len(set)/4 {
 			t.Errorf("%d routes were told by %d events, want far fewer", len(set), s.told)
 		}
 	}},

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -256,6 +257,35 @@ func TestRepair(t *testing.T) {
 		if now := w.link(t, a.HostLink).Attrs().Index; now != index {
 			t.Errorf("%s: link %d was replaced by %d", tt.name, index, now)
 		}
+	}
+}
+
+// TestManyPodsAtOnce attaches and detaches pods concurrently.
+func TestManyPodsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		a := testAttachment(w.NewPod(t), "c1")
+		a.HostLink = kernel.PodLink("default", fmt.Sprint(i), "eth0")
+		wg.Go(func() {
+			if _, err := w.Attach(t.Context(), a); err != nil {
+				t.Error(err)
+				return
+			}
+			if err := w.Check(t.Context(), a); err != nil {
+				t.Error(err)
+			}
+			if i%2 == 0 {
+				if err := w.Detach(t.Context(), a); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	links, err := w.admin.LinkList()
+	if err != nil || len(links) != 1+25 {
+		t.Errorf("%d links, %v, want lo and 25 of pods", len(links), err)
 	}
 }
 

@@ -140,8 +140,8 @@ func (s *hostState) apply(m netlink.Message) error {
 	return nil
 }
 
-// down notes that a link went down: the kernel dropped the IPv4 routes through
-// it and says nothing about them.
+// down notes that a link went down or lost an address: the kernel drops the IPv4
+// routes that depend on it and says nothing about them.
 func (s *hostState) down(l linkState) {
 	if !slices.Contains(s.event.Down, l.Name) {
 		s.event.Down = append(s.event.Down, l.Name)
@@ -197,9 +197,12 @@ func (s *hostState) applyAddress(a address, usable bool) {
 		return
 	}
 	delete(s.addrs, a)
+	if l, ok := s.links[a.index]; ok && a.prefix.Addr().Is4() {
+		s.down(l) // routes with this source go without a word
+	}
 	for _, r := range s.foreign {
 		if r.Source == a.prefix.Addr() {
-			s.doubtRoutes = true // dropped with its source, without a word
+			s.doubtRoutes = true
 			return
 		}
 	}

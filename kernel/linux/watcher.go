@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,11 @@ type watcher struct {
 // watchBuffer is the size of the socket's buffer in bytes: some ten thousand
 // notifications may come before they are fetched.
 const watchBuffer = 16 << 20
+
+// burstPause is the least time from one event to the next, so that a burst is
+// told by few. What comes alone is told at once. A turn that takes longer, as
+// with very many routes, makes the pause longer too.
+const burstPause = 5 * time.Millisecond
 
 // watchGroups are the multicast groups of rtnetlink(7), as bits from group 1 on.
 const watchGroups = 1<<(unix.RTNLGRP_LINK-1) |
@@ -65,6 +71,7 @@ func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
 // follow tells f the host, then what q holds, until ctx is done or the kernel
 // can't be asked.
 func follow(ctx context.Context, asking *netlink.Conn, q *queue, f func(kernel.Event)) error {
+	began := time.Now()
 	var s hostState
 	if err := s.load(ctx, asking); err != nil {
 		return err
@@ -73,31 +80,43 @@ func follow(ctx context.Context, asking *netlink.Conn, q *queue, f func(kernel.E
 		if e, ok := s.take(); ok {
 			f(e)
 		}
+		rest := time.NewTimer(max(burstPause, time.Since(began)))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-rest.C:
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-q.wake:
 		}
-		messages, overrun, err := q.take()
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			if err := s.apply(m); err != nil {
-				return err
-			}
-		}
-		s.event.Overrun = overrun
-		switch {
-		case overrun || s.doubtAll:
-			err = s.load(ctx, asking)
-		case s.doubtRoutes:
-			err = s.loadRoutes(ctx, asking)
-		}
-		if err != nil {
+		began = time.Now()
+		if err := s.follow(ctx, asking, q); err != nil {
 			return err
 		}
 	}
+}
+
+// follow takes what q holds, and reads again what that leaves in doubt.
+func (s *hostState) follow(ctx context.Context, asking *netlink.Conn, q *queue) error {
+	messages, overrun, err := q.take()
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		if err := s.apply(m); err != nil {
+			return err
+		}
+	}
+	s.event.Overrun = overrun
+	switch {
+	case overrun || s.doubtAll:
+		return s.load(ctx, asking)
+	case s.doubtRoutes:
+		return s.loadRoutes(ctx, asking)
+	}
+	return nil
 }
 
 // queue holds what was received and not yet worked off, so that the socket is
