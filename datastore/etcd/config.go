@@ -31,7 +31,8 @@ type Config struct {
 	// CertFile and KeyFile (PEM) are the client's certificate and its key. They
 	// are read for each connection, so they may be renewed at any time.
 	CertFile, KeyFile string
-	// Username and one of Password and PasswordFile are the etcd user.
+	// Username and one of Password and PasswordFile are the etcd user. The file is
+	// read for each login, so its content may change at any time.
 	Username, Password, PasswordFile string
 	// Prefix begins every key. Default /cairn.
 	Prefix string
@@ -46,7 +47,8 @@ type Config struct {
 type settings struct {
 	endpoints                []string
 	tls                      *tls.Config // nil without TLS
-	username, password       string
+	username                 string
+	password                 func() (string, error)
 	prefix                   string
 	dialTimeout, callTimeout time.Duration
 }
@@ -79,7 +81,8 @@ func (c Config) parse() (settings, error) {
 	if s.tls, err = c.tlsConfig(secure); err != nil {
 		return s, err
 	}
-	s.password, err = c.password()
+	s.password = c.password
+	_, err = c.password()
 	return s, err
 }
 

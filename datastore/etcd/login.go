@@ -8,13 +8,16 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // login is a user of etcd. It gets a token before the first call, and another
 // when that is no longer valid. It does what etcd's own client does, except that
 // it never waits for a connection, which would hide why there is none.
 type login struct {
-	username, password string
+	username string
+	password func() (string, error)
 
 	refreshing sync.Mutex // held while a token is asked for
 	mu         sync.Mutex
@@ -77,8 +80,12 @@ func (l *login) refresh(ctx context.Context, conn *grpc.ClientConn, used token) 
 	if l.current() != used {
 		return nil
 	}
+	password, err := l.password()
+	if err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
 	got, err := etcdserverpb.NewAuthClient(conn).Authenticate(ctx,
-		&etcdserverpb.AuthenticateRequest{Name: l.username, Password: l.password})
+		&etcdserverpb.AuthenticateRequest{Name: l.username, Password: password})
 	if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
 		return err
 	}

@@ -147,6 +147,39 @@ func TestTokenLost(t *testing.T) {
 	}
 }
 
+// The password changes, in etcd first and then in the file.
+func TestPasswordChanged(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, etcdtest.Options{User: "cairn", Password: "old"})
+	conf := c.Config()
+	conf.Password, conf.PasswordFile = "", filepath.Join(t.TempDir(), "password")
+	install := func(password string) {
+		t.Helper()
+		if err := os.WriteFile(conf.PasswordFile, []byte(password+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install("old")
+	s := c.OpenWith(conf)
+	storetest.Create(t, s, pool("a"))
+	if _, err := c.Client().UserChangePassword(t.Context(), "cairn", "new"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), key("a")); !errors.Is(err, datastore.ErrDenied) {
+		t.Errorf("with the old password: %v, want ErrDenied", err)
+	}
+	f := storetest.Follow(t, s, "IPPool")
+	f.Until("Down was told", down)
+	install("new")
+	f.Until("all was told", listed)
+	if err := os.Remove(conf.PasswordFile); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), key("a")); err != nil {
+		t.Errorf("with a token, the file is not needed: %v", err)
+	}
+}
+
 // The client's certificate expires and is replaced: new connections use it.
 func TestCertificateRenewed(t *testing.T) {
 	t.Parallel()
