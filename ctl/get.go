@@ -62,7 +62,7 @@ JSON and YAML are what create, apply, replace and delete take with -f.`,
   cairn ctl get ippool blue -o yaml
   cairn ctl get nodes,bgppeers -o wide
   cairn ctl get weps -A
-  cairn ctl get bgpconfigs,bgppeers,ippools,nodes -o yaml > cluster.yaml   # to apply elsewhere`,
+  cairn ctl get bgpconfigs,bgppeers,ippools,nodes -o yaml > cluster.yaml   # a backup`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return misuse("%s wants a kind: one of %s, or all", cmd.CommandPath(), strings.Join(kindNames(), ", "))
