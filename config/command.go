@@ -22,7 +22,7 @@ func Bind(root *cobra.Command, from Sources) {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
 	bindArgs(root)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if generated(cmd) {
+		if generated(cmd) || cmd.HasSubCommands() { // these show help only
 			return nil
 		}
 		from := from

@@ -210,7 +210,7 @@ func TestBind(t *testing.T) {
 	}
 
 	write("nonsense: 1")
-	for _, args := range []string{"completion bash", "help run", "run --help"} {
+	for _, args := range []string{"", "group", "completion bash", "help run", "run --help"} {
 		var out bytes.Buffer
 		root, _ = tree(path)
 		root.SetOut(&out)
