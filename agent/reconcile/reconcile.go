@@ -26,7 +26,9 @@ type Table[K, V comparable] interface {
 type Step interface {
 	set(ctx context.Context) error
 	del(ctx context.Context) error
-	retry() time.Time
+	// retry returns when something is due again that failed, of those times that
+	// come after start; zero: nothing is.
+	retry(start time.Time) time.Time
 }
 
 // Pass makes the tables what they should be: sets in the order of the steps, of
@@ -35,9 +37,12 @@ type Step interface {
 // top does not hold base up. Keys that fail are kept by their tracker. Retry is
 // when to pass again at the latest for what failed; zero: nothing did.
 func Pass(ctx context.Context, base, top []Step) (retry time.Time, err error) {
+	start := time.Now()
 	err = pass(ctx, base, top)
 	for _, s := range slices.Concat(base, top) {
-		if at := s.retry(); !at.IsZero() && (retry.IsZero() || at.Before(retry)) {
+		// What was due already and was not tried waits for a table that failed as a
+		// whole, and so for that one's retry.
+		if at := s.retry(start); !at.IsZero() && (retry.IsZero() || at.Before(retry)) {
 			retry = at
 		}
 	}

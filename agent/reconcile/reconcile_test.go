@@ -195,6 +195,34 @@ func TestBrokenTable(t *testing.T) {
 	})
 }
 
+// TestBrokenWithFailingKeys holds that keys that are due, in a table that can't be
+// read or behind one, do not make for a retry at once and for ever.
+func TestBrokenWithFailingKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		wa, a := newWorld("a", &log, map[string]int{})
+		wb, b := newWorld("b", &log, map[string]int{})
+		wa.fail["x"], wb.fail["x"] = errors.New("no"), errors.New("no")
+		a.Want(map[string]int{"x": 1}, nil)
+		b.Want(map[string]int{"x": 1}, nil)
+		if _, err := Pass(t.Context(), []Step{a, b}, nil); err != nil {
+			t.Fatal(err)
+		}
+		wa.down = errors.New("gone fishing")
+		passes := 0
+		for start := time.Now(); time.Since(start) < 10*time.Minute; passes++ {
+			retry, err := Pass(t.Context(), []Step{a, b}, nil)
+			if !retry.After(time.Now()) {
+				t.Fatalf("Pass = %v, %v", time.Until(retry), err)
+			}
+			time.Sleep(time.Until(retry))
+		}
+		if passes > 100 {
+			t.Errorf("%d passes in ten minutes", passes)
+		}
+	})
+}
+
 func TestBrokenTop(t *testing.T) {
 	var log []string
 	wa, a := newWorld("a", &log, map[string]int{"old": 1})

@@ -253,14 +253,18 @@ func (t *Tracker[K, V]) broken(err error, now time.Time) error {
 	return fmt.Errorf("%s: %w", t.name, err)
 }
 
-func (t *Tracker[K, V]) retry() time.Time {
+func (t *Tracker[K, V]) retry(start time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at := t.whole.Retry
-	for _, f := range t.failed {
-		if at.IsZero() || f.Retry.Before(at) {
+	var at time.Time
+	next := func(f Failure) {
+		if f.Retry.After(start) && (at.IsZero() || f.Retry.Before(at)) {
 			at = f.Retry
 		}
+	}
+	next(t.whole)
+	for _, f := range t.failed {
+		next(f)
 	}
 	return at
 }
