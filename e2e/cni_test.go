@@ -352,7 +352,9 @@ func TestCNI(t *testing.T) {
 	})
 
 	t.Run("plug-in killed at any moment", func(t *testing.T) { killPlugin(t, one) })
-	t.Run("agent killed in between", func(t *testing.T) { killAgent(t, l, one) })
+	for _, answers := range []int{1, 5, 10} {
+		t.Run(fmt.Sprintf("agent killed after answer %d", answers), func(t *testing.T) { killAgent(t, one, answers) })
+	}
 	agree(t, one, two)
 }
 
@@ -413,12 +415,13 @@ func killPlugin(t *testing.T, r *runtime) {
 	}
 }
 
-// killAgent kills the agent while pods come and go, and starts it again.
-func killAgent(t *testing.T, l *lab.Lab, r *runtime) {
+// killAgent kills the agent while pods come and go, after so many of them were
+// answered, and starts it again.
+func killAgent(t *testing.T, r *runtime, answers int) {
 	var old, fresh []lab.Pod
 	for i := range 10 {
-		old = append(old, r.container(fmt.Sprintf("old-%d", i)))
-		fresh = append(fresh, r.container(fmt.Sprintf("fresh-%d", i)))
+		old = append(old, r.container(fmt.Sprintf("old-%d-%d", answers, i)))
+		fresh = append(fresh, r.container(fmt.Sprintf("fresh-%d-%d", answers, i)))
 	}
 	all(old, func(p lab.Pod) {
 		if _, err := r.add(p); err != nil {
@@ -446,14 +449,16 @@ func killAgent(t *testing.T, l *lab.Lab, r *runtime) {
 			}
 		})
 	})
-	<-answered // so the others are under way
-	if err := errors.Join(l.Kill(t.Context(), r.node), l.Start(t.Context(), r.node)); err != nil {
+	for range answers {
+		<-answered // so the others are under way
+	}
+	if err := errors.Join(r.lab.Kill(t.Context(), r.node), r.lab.Start(t.Context(), r.node)); err != nil {
 		t.Fatal(err)
 	}
 	work.Wait()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := l.WaitAgents(ctx, r.node); err != nil {
+	if err := r.lab.WaitAgents(ctx, r.node); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d of %d ADDs failed", len(failed), len(fresh))

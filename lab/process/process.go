@@ -230,7 +230,7 @@ func marked(pid int, mark string) bool {
 
 type stat struct {
 	start uint64
-	ended bool // a zombie: only its exit status is left
+	ended bool // only its exit status is left: a zombie, all other threads of which are gone too
 }
 
 func readStat(pid int) (stat, error) {
@@ -248,5 +248,6 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
-	return stat{start: start, ended: f[0] == "Z" || f[0] == "X"}, nil
+	state, threads := f[0], f[17]
+	return stat{start: start, ended: state == "X" || state == "Z" && (threads == "0" || threads == "1")}, nil
 }
