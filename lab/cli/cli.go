@@ -74,7 +74,7 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 	cmd.AddCommand(
 		s.up(), s.down(), s.status(), s.demo(),
 		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
-		s.agent(), s.router(), s.etcd(), s.scenario(),
+		s.agent(), s.router(), s.etcd(), s.scenario(), s.bench(),
 		etcdServer(), routerServer(), podServer(),
 	)
 	return cmd

@@ -1,0 +1,131 @@
+// Package bench measures a lab: how long it takes to add a pod, how fast a new
+// block is known everywhere, how quickly agents start, how much memory they take,
+// and what the data path costs.
+//
+// It guarantees that each figure is a median of several, and that what it is
+// compared with was measured in the same run, in turn: this machine is as noisy
+// for the one as for the other. It judges nothing.
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"cairn.network/cairn/lab"
+	"cairn.network/cairn/lab/topology"
+)
+
+// Options says what to measure and with what.
+type Options struct {
+	Root string // folder of all labs
+	Bin  string // folder of cairn, cairn-cni and cairn-lab
+	// Peers is a folder with the CNI plug-ins ptp and host-local, the yardstick of
+	// pod ADD; "" leaves it out.
+	Peers  string
+	Rounds int // samples of each figure
+	// Progress is told each step as it begins.
+	Progress func(step string)
+}
+
+// Row is one figure.
+type Row struct {
+	Name      string
+	Unit      string // "ms", "MiB", "Gbit/s", "µs"
+	Samples   []float64
+	Yardstick string // what it is compared with; "" for nothing
+	Compared  []float64
+	Aim       string // in words
+}
+
+// bench is a run under way.
+type bench struct {
+	Options
+	lab  *lab.Lab
+	rows []Row
+}
+
+// Run brings a lab of four nodes up, measures it, takes it down and returns the
+// figures.
+func Run(ctx context.Context, o Options) (rows []Row, err error) {
+	t, err := topology.Parse(topology.Demo())
+	if err != nil {
+		return nil, err
+	}
+	t.Name = "bench"
+	b := &bench{Options: o}
+	if b.lab, err = lab.Up(ctx, t, lab.Options{Root: o.Root, Bin: o.Bin, Progress: o.Progress}); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), o.Root, t.Name)) }()
+	for _, part := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"memory of an idle agent", b.memory},
+		{"starting agents", b.starts},
+		{"adding and removing pods", b.pods},
+		{"a hundred pods at once", b.burst},
+		{"announcing blocks", b.announcements},
+		{"the data path", b.traffic},
+	} {
+		o.Progress("measuring " + part.name)
+		if err := part.do(ctx); err != nil {
+			return b.rows, fmt.Errorf("measure %s: %w", part.name, err)
+		}
+	}
+	return b.rows, nil
+}
+
+func (b *bench) add(r Row) { b.rows = append(b.rows, r) }
+
+// scratch returns the path of a namespace of the benchmark's own; Down removes
+// what is left of them.
+func (b *bench) scratch(name string) (string, error) {
+	path, err := b.lab.Netns("n1")
+	return filepath.Join(filepath.Dir(path), "bench."+name), err
+}
+
+// quantile returns the smallest sample that a share q of all don't exceed.
+func quantile(samples []float64, q float64) float64 {
+	if len(samples) == 0 {
+		return math.NaN()
+	}
+	s := slices.Sorted(slices.Values(samples))
+	return s[min(int(q*float64(len(s))), len(s)-1)]
+}
+
+// ms returns a duration in milliseconds.
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Write prints the figures as a table.
+func Write(w io.Writer, rows []Row) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "FIGURE\tUNIT\tN\tMEDIAN\tP90\tYARDSTICK\tMEDIAN\tRATIO\tAIM")
+	for _, r := range rows {
+		compared, ratio := "-", "-"
+		if len(r.Compared) > 0 {
+			compared = digits(quantile(r.Compared, 0.5))
+			ratio = fmt.Sprintf("%.2f", quantile(r.Samples, 0.5)/quantile(r.Compared, 0.5))
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Unit, len(r.Samples),
+			digits(quantile(r.Samples, 0.5)), digits(quantile(r.Samples, 0.9)), cmp.Or(r.Yardstick, "-"), compared, ratio, cmp.Or(r.Aim, "-"))
+	}
+	return tw.Flush()
+}
+
+// digits prints three significant ones.
+func digits(v float64) string {
+	if v >= 100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
