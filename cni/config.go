@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -71,8 +72,8 @@ type rawConfig struct {
 			Labels []struct{ Key, Value string } `json:"labels"`
 		} `json:"cni"`
 	} `json:"args"`
-	PrevResult       json.RawMessage       `json:"prevResult"`
-	ValidAttachments *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
+	PrevResult       json.RawMessage `json:"prevResult"`
+	ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`
 }
 
 // rawIPAM says what addresses to ask for. Its keys are Calico's.
@@ -93,7 +94,7 @@ func (f *flag) UnmarshalJSON(text []byte) error {
 	case "false":
 		*f = false
 	default:
-		return fmt.Errorf("%s is neither true nor false", text)
+		return fmt.Errorf("ipam: assign_ipv4 and assign_ipv6 must be true or false, not %s", text)
 	}
 	return nil
 }
@@ -122,7 +123,7 @@ func parse(text []byte) (config, error) {
 	var raw rawConfig
 	if err := json.Unmarshal(text, &raw); err != nil {
 		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return config{}, fmt.Errorf("%s: must be a %s, not a %s", mismatch.Field, mismatch.Type, mismatch.Value)
+			return config{}, fmt.Errorf("%s: must be a %s, not a %s", mismatch.Field, word(mismatch.Type), mismatch.Value)
 		}
 		return config{}, err
 	}
@@ -136,25 +137,49 @@ func parse(text []byte) (config, error) {
 		}
 		c.labels[l.Key] = l.Value
 	}
-	if raw.ValidAttachments != nil {
-		c.hasValid = true
-		for _, v := range *raw.ValidAttachments {
-			c.valid = append(c.valid, protocol.Sandbox{ContainerID: v.ContainerID, Interface: v.IfName})
-		}
-	}
-	var errs [6]error
+	var errs [7]error
 	c.socket, errs[0] = absolute("socket", raw.Socket, protocol.DefaultSocket)
 	c.spool, errs[1] = absolute("spool", raw.Spool, protocol.DefaultSpool)
 	c.timeout, errs[2] = duration("timeout", raw.Timeout, defaultTimeout)
 	c.connectTimeout, errs[3] = duration("connect_timeout", raw.ConnectTimeout, defaultConnectTimeout)
 	errs[4] = c.setIPAM(raw.IPAM)
 	c.prev, errs[5] = previous(raw.CNIVersion, raw.PrevResult)
+	errs[6] = c.setValid(raw.ValidAttachments)
 	for _, err := range errs {
 		if err != nil {
 			return config{}, err
 		}
 	}
 	return c, nil
+}
+
+// setValid reads which containers exist. Runtimes write null for none.
+func (c *config) setValid(text json.RawMessage) error {
+	if len(text) == 0 {
+		return nil
+	}
+	var valid []types.GCAttachment
+	if err := json.Unmarshal(text, &valid); err != nil {
+		return fmt.Errorf("cni.dev/valid-attachments: %w", err)
+	}
+	c.hasValid = true
+	for _, v := range valid {
+		c.valid = append(c.valid, protocol.Sandbox{ContainerID: v.ContainerID, Interface: v.IfName})
+	}
+	return nil
+}
+
+// word says what a type is to somebody who writes JSON.
+func word(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "list"
+	case reflect.Struct, reflect.Map:
+		return "map"
+	case reflect.Int:
+		return "whole number"
+	}
+	return t.Kind().String()
 }
 
 // checkKeys refuses keys that nobody knows: a setting that has no effect is

@@ -226,7 +226,9 @@ func (p *Plugin) check(ctx context.Context, c *call) error {
 		return err
 	}
 	now := c.attachment(got)
-	now.MTU = was.MTU // what the agent would give a new pod may have changed
+	if was.MTU != 0 { // results have it since 1.0.0
+		now.MTU = was.MTU // what a new pod would get may have changed since
+	}
 	switch {
 	case was.IPv4 != now.IPv4 || was.IPv6 != now.IPv6:
 		return differs("the pod was given %s, and the agent has %s for it", addresses(was), addresses(now))

@@ -51,6 +51,7 @@ func attachmentOf(r *types100.Result, p pod) kernel.Attachment {
 	pod := -1
 	for i, link := range r.Interfaces {
 		switch {
+		case link == nil:
 		case link.Sandbox != "" && link.Name == p.ifName:
 			pod = i
 			a.MTU = link.Mtu
@@ -59,7 +60,7 @@ func attachmentOf(r *types100.Result, p pod) kernel.Attachment {
 		}
 	}
 	for _, ip := range r.IPs {
-		if ip.Interface == nil || *ip.Interface != pod {
+		if ip == nil || ip.Interface == nil || *ip.Interface != pod {
 			continue
 		}
 		addr, ok := netip.AddrFromSlice(ip.Address.IP)

@@ -1,0 +1,609 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/google/go-cmp/cmp"
+
+	"cairn.network/cairn/cni/protocol"
+	"cairn.network/cairn/kernel"
+)
+
+// wantError checks the code of a failure and what is in its message.
+func wantError(t *testing.T, err error, code uint, parts ...string) {
+	t.Helper()
+	var e *types.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("error = %v (%T), want a CNI error of code %d", err, err, code)
+	}
+	if e.Code != code {
+		t.Errorf("code = %d (%s), want %d", e.Code, e.Msg, code)
+	}
+	for _, part := range parts {
+		if !strings.Contains(e.Msg, part) {
+			t.Errorf("message = %q, want %q in it", e.Msg, part)
+		}
+	}
+	if strings.ContainsRune(e.Msg, '\n') {
+		t.Errorf("message %q is not one line", e.Msg)
+	}
+}
+
+// nothingLeft checks that no link, no address and no note is left.
+func (b *bench) nothingLeft(t *testing.T) {
+	t.Helper()
+	if got := b.links(); len(got) > 0 {
+		t.Errorf("links left: %v", got)
+	}
+	if got := b.agent.held(); len(got) > 0 {
+		t.Errorf("addresses left: %v", got)
+	}
+	if got := b.notes(t); len(got) > 0 {
+		t.Errorf("notes left: %v", got)
+	}
+}
+
+func TestAdd(t *testing.T) {
+	const routes4, routes6 = `{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}`, `{"dst": "::/0", "gw": "fe80::ecee:eeff:feee:eeee"}`
+	const ip4, ip6 = `"address": "10.9.0.1/32", "gateway": "169.254.1.1", "interface": 1`, `"address": "fd00:9::1/128", "gateway": "fe80::ecee:eeff:feee:eeee", "interface": 1`
+	links := func(mtu string) string {
+		return `"interfaces": [{"name": "LINK", "mac": "ee:ee:ee:ee:ee:ee"` + mtu + `}, {"name": "eth0", "mac": "02:00:00:00:00:01"` + mtu + `, "sandbox": "NETNS"}]`
+	}
+	for name, row := range map[string]struct {
+		conf map[string]any
+		want string
+	}{
+		"1.1.0":        {nil, `{"cniVersion": "1.1.0", ` + links(`, "mtu": 1450`) + `, "ips": [{` + ip4 + `}, {` + ip6 + `}], "routes": [` + routes4 + `, ` + routes6 + `]}`},
+		"1.0.0":        {map[string]any{"cniVersion": "1.0.0"}, `{"cniVersion": "1.0.0", ` + links(`, "mtu": 1450`) + `, "ips": [{` + ip4 + `}, {` + ip6 + `}], "routes": [` + routes4 + `, ` + routes6 + `]}`},
+		"0.4.0":        {map[string]any{"cniVersion": "0.4.0"}, `{"cniVersion": "0.4.0", ` + links("") + `, "ips": [{"version": "4", ` + ip4 + `}, {"version": "6", ` + ip6 + `}], "routes": [` + routes4 + `, ` + routes6 + `], "dns": {}}`},
+		"0.3.1":        {map[string]any{"cniVersion": "0.3.1"}, `{"cniVersion": "0.3.1", ` + links("") + `, "ips": [{"version": "4", ` + ip4 + `}, {"version": "6", ` + ip6 + `}], "routes": [` + routes4 + `, ` + routes6 + `], "dns": {}}`},
+		"IPv4 alone":   {map[string]any{"ipam": map[string]any{"assign_ipv4": "true"}}, `{"cniVersion": "1.1.0", ` + links(`, "mtu": 1450`) + `, "ips": [{` + ip4 + `}], "routes": [` + routes4 + `]}`},
+		"IPv6 alone":   {map[string]any{"ipam": map[string]any{"assign_ipv4": "false"}}, `{"cniVersion": "1.1.0", ` + links(`, "mtu": 1450`) + `, "ips": [{` + ip6 + `}], "routes": [` + routes6 + `]}`},
+		"own MTU, DNS": {map[string]any{"mtu": 1300, "dns": map[string]any{"domain": "a"}}, `{"cniVersion": "1.1.0", ` + links(`, "mtu": 1300`) + `, "ips": [{` + ip4 + `}, {` + ip6 + `}], "routes": [` + routes4 + `, ` + routes6 + `], "dns": {"domain": "a"}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.agent.start(t)
+			for k, v := range row.conf {
+				b.conf[k] = v
+			}
+			args := b.args(t, "c1", "web")
+			if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
+				t.Fatal(err)
+			}
+			link := kernel.PodLink("default", "web", "eth0")
+			var want, got any
+			text := strings.NewReplacer("LINK", link, "NETNS", args.Netns).Replace(row.want)
+			if err := json.Unmarshal([]byte(text), &want); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(b.out.Bytes(), &got); err != nil {
+				t.Fatalf("result %q: %v", b.out, err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]string{link: "c1"}, b.links()); diff != "" {
+				t.Errorf("links (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{"ADD", "READY"}, b.agent.verbs()); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAddAsks shows what the agent is told.
+func TestAddAsks(t *testing.T) {
+	b := newBench(t)
+	b.agent.start(t)
+	b.conf["ipam"] = map[string]any{"assign_ipv6": true, "ipv4_pools": []string{"blue"}, "ipv6_pools": []string{"fd00::/48"}}
+	b.conf["args"] = map[string]any{"cni": map[string]any{"labels": []map[string]string{{"key": "app", "value": "web"}}}}
+	args := b.args(t, "c1", "web")
+	if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
+		t.Fatal(err)
+	}
+	want := protocol.Request{
+		Verb: "ADD", ContainerID: "c1", Interface: "eth0", Netns: args.Netns, Namespace: "default", Pod: "web", Network: "net",
+		Labels: map[string]string{"app": "web"}, IPv4: true, IPv6: true, Pools: []string{"blue", "fd00::/48"},
+	}
+	if diff := cmp.Diff(want, b.agent.asked[0]); diff != "" {
+		t.Errorf("ADD (-want +got):\n%s", diff)
+	}
+	want.Verb, want.Labels, want.IPv4, want.IPv6, want.Pools = "READY", nil, false, false, nil
+	if diff := cmp.Diff(want, b.agent.asked[1]); diff != "" {
+		t.Errorf("READY (-want +got):\n%s", diff)
+	}
+}
+
+func TestAddAgain(t *testing.T) {
+	b := newBench(t)
+	b.agent.start(t)
+	args := b.args(t, "c1", "web")
+	if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
+		t.Fatal(err)
+	}
+	first := b.out.String()
+	b.out.Reset()
+	if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, b.out.String()); diff != "" {
+		t.Errorf("the second ADD's result differs (-first +second):\n%s", diff)
+	}
+}
+
+// TestAddFails lets each step fail: the code is right, and nothing is left.
+func TestAddFails(t *testing.T) {
+	for name, row := range map[string]struct {
+		spoil func(*testing.T, *bench)
+		code  uint
+		part  string
+	}{
+		"no address free":   {func(t *testing.T, b *bench) { b.agent.failOn("ADD", protocol.CodeExhausted) }, 11, "add pod default/web (container c1): get addresses: because"},
+		"bad pool":          {func(t *testing.T, b *bench) { b.agent.failOn("ADD", protocol.CodeInvalid) }, 7, "because"},
+		"not ready":         {func(t *testing.T, b *bench) { b.agent.failOn("ADD", protocol.CodeUnavailable) }, 11, "because"},
+		"agent's fault":     {func(t *testing.T, b *bench) { b.agent.failOn("ADD", protocol.CodeInternal) }, 999, "because"},
+		"link":              {func(t *testing.T, b *bench) { b.kernel.Fail("attach", "c1", syscall.EPERM) }, 999, "make the link: attach " + kernel.PodLink("default", "web", "eth0") + ": operation not permitted"},
+		"routes in time":    {func(t *testing.T, b *bench) { b.agent.failOn("READY", protocol.CodeTimeout) }, 11, "wait for the routes: because"},
+		"routes":            {func(t *testing.T, b *bench) { b.agent.failOn("READY", protocol.CodeInternal) }, 999, "wait for the routes: because"},
+		"agent forgot":      {func(t *testing.T, b *bench) { b.agent.failOn("READY", protocol.CodeUnknown) }, 3, "wait for the routes: because"},
+		"result":            {func(t *testing.T, b *bench) { b.plugin.out = brokenPipe{} }, 999, "print the result: broken pipe"},
+		"not the first":     {func(t *testing.T, b *bench) { b.conf["prevResult"] = map[string]any{"cniVersion": "1.1.0"} }, 7, "must be the first plug-in of the list"},
+		"unknown key":       {func(t *testing.T, b *bench) { b.conf["mut"] = 1400 }, 7, "mut: unknown key"},
+		"agent lost at ADD": {func(t *testing.T, b *bench) { b.hang(t, "ADD") }, 11, "get addresses: wait for the agent's answer to ADD: context deadline exceeded"},
+		"agent hangs":       {func(t *testing.T, b *bench) { b.hang(t, "READY") }, 11, "wait for the routes: wait for the agent's answer to READY: context deadline exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.agent.start(t)
+			b.conf["timeout"], b.conf["connect_timeout"] = "300ms", "50ms"
+			row.spoil(t, b)
+			err := b.plugin.Funcs(t.Context()).Add(b.args(t, "c1", "web"))
+			wantError(t, err, row.code, row.part)
+			b.nothingLeft(t)
+			if b.out.Len() > 0 {
+				t.Errorf("a result of a failure: %s", b.out)
+			}
+		})
+	}
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// hang lets the agent take a verb and not answer it before the test ends.
+func (b *bench) hang(t *testing.T, verb string) {
+	end := make(chan struct{})
+	t.Cleanup(func() { close(end) })
+	b.agent.behave(func(_ context.Context, req protocol.Request) *protocol.Response {
+		if req.Verb != verb {
+			return nil
+		}
+		<-end
+		return refuse(protocol.CodeTimeout, "too late")
+	})
+}
+
+func TestAddWithoutAgent(t *testing.T) {
+	b := newBench(t)
+	b.conf["connect_timeout"] = "20ms"
+	err := b.plugin.Funcs(t.Context()).Add(b.args(t, "c1", "web"))
+	wantError(t, err, 11, "add pod default/web (container c1): get addresses: no agent listens at "+b.agent.socket+": no such file or directory")
+	var e *types.Error
+	if errors.As(err, &e); !strings.Contains(e.Details, "Look at its log") {
+		t.Errorf("details = %q", e.Details)
+	}
+	b.nothingLeft(t)
+}
+
+// TestAddWaitsForAgent starts the agent only after the plug-in has begun to ask.
+func TestAddWaitsForAgent(t *testing.T) {
+	b := newBench(t)
+	result := make(chan error)
+	args := b.args(t, "c1", "web")
+	go func() { result <- b.plugin.Funcs(t.Context()).Add(args) }()
+	b.agent.start(t)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAgentRestarts stops the agent while it carries out a verb, and starts it
+// again: the ADD goes on where it was.
+func TestAgentRestarts(t *testing.T) {
+	for _, verb := range []string{"ADD", "READY"} {
+		t.Run(verb, func(t *testing.T) {
+			b := newBench(t)
+			reached, once := make(chan struct{}), sync.Once{}
+			b.agent.behave(func(ctx context.Context, req protocol.Request) *protocol.Response {
+				first := false
+				if req.Verb == verb {
+					once.Do(func() { first = true })
+				}
+				if !first {
+					return nil
+				}
+				close(reached)
+				<-ctx.Done()
+				return refuse(protocol.CodeTimeout, "cut short")
+			})
+			stop := b.agent.start(t)
+			result := make(chan error)
+			args := b.args(t, "c1", "web")
+			go func() { result <- b.plugin.Funcs(t.Context()).Add(args) }()
+			<-reached
+			stop()
+			b.agent.start(t)
+			if err := <-result; err != nil {
+				t.Fatal(err)
+			}
+			if got := b.agent.held(); len(got) != 1 {
+				t.Errorf("addresses given: %v", got)
+			}
+		})
+	}
+}
+
+// TestAgentGoesAway lets the agent die after it gave addresses, for good: the ADD
+// fails, its link is gone, and the agent's successor finds a note.
+func TestAgentGoesAway(t *testing.T) {
+	b := newBench(t)
+	b.conf["timeout"] = "200ms"
+	reached := make(chan struct{})
+	b.agent.behave(func(ctx context.Context, req protocol.Request) *protocol.Response {
+		if req.Verb != "READY" {
+			return nil
+		}
+		close(reached)
+		<-ctx.Done()
+		return refuse(protocol.CodeTimeout, "cut short")
+	})
+	stop := b.agent.start(t)
+	result := make(chan error)
+	args := b.args(t, "c1", "web")
+	go func() { result <- b.plugin.Funcs(t.Context()).Add(args) }()
+	<-reached
+	stop()
+	wantError(t, <-result, 11, "wait for the routes: no agent listens")
+	if got := b.links(); len(got) > 0 {
+		t.Errorf("links left: %v", got)
+	}
+	if diff := cmp.Diff([]string{"c1-eth0.json"}, b.notes(t)); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+}
+
+// TestUndoFails keeps the address of a link that can't be removed.
+func TestUndoFails(t *testing.T) {
+	b := newBench(t)
+	b.agent.start(t)
+	b.agent.failOn("READY", protocol.CodeInternal)
+	b.kernel.Fail("detach", "c1", syscall.EBUSY)
+	err := b.plugin.Funcs(t.Context()).Add(b.args(t, "c1", "web"))
+	wantError(t, err, 999, "wait for the routes: because (and undoing it failed: remove the link: ", "device or resource busy")
+	if len(b.agent.held()) != 1 || len(b.links()) != 1 {
+		t.Errorf("the link %v should be there, and its address %v held", b.links(), b.agent.held())
+	}
+}
+
+// TestAddInterrupted ends the context, as a signal does, in the middle of an ADD.
+func TestAddInterrupted(t *testing.T) {
+	b := newBench(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.agent.behave(func(reqCtx context.Context, req protocol.Request) *protocol.Response {
+		if req.Verb == "READY" {
+			cancel()
+			<-reqCtx.Done()
+		}
+		return nil
+	})
+	b.agent.start(t)
+	wantError(t, b.plugin.Funcs(ctx).Add(b.args(t, "c1", "web")), 11, "canceled")
+	b.nothingLeft(t)
+}
+
+func TestBadNetns(t *testing.T) {
+	for name, row := range map[string]struct{ path, part string }{
+		"missing":        {"/nowhere/netns", "network namespace of the pod: stat /nowhere/netns: no such file or directory"},
+		"the host's own": {"/proc/thread-self/ns/net", "/proc/thread-self/ns/net is the host's own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.agent.start(t)
+			args := b.args(t, "c1", "web")
+			args.Netns = row.path
+			wantError(t, b.plugin.Funcs(t.Context()).Add(args), 8, row.part)
+			if asked := b.agent.verbs(); len(asked) > 0 {
+				t.Errorf("the agent was asked %v", asked)
+			}
+			b.nothingLeft(t)
+		})
+	}
+}
+
+// attached returns a bench with a pod on it, and the runtime's arguments for the
+// verbs that follow.
+func attached(t *testing.T) (*bench, *skel.CmdArgs) {
+	t.Helper()
+	b := newBench(t)
+	stop := b.agent.start(t)
+	args := b.args(t, "c1", "web")
+	if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
+		t.Fatal(err)
+	}
+	b.prev(t)
+	b.agent.verbs()
+	stop()
+	netns := args.Netns
+	args = b.args(t, "c1", "web")
+	args.Netns = netns
+	return b, args
+}
+
+func TestDel(t *testing.T) {
+	for name, change := range map[string]func(*bench, *skel.CmdArgs){
+		"plain":            func(*bench, *skel.CmdArgs) {},
+		"no netns":         func(_ *bench, a *skel.CmdArgs) { a.Netns = "" },
+		"netns is gone":    func(_ *bench, a *skel.CmdArgs) { a.Netns = "/nowhere/netns" },
+		"no prevResult":    func(b *bench, a *skel.CmdArgs) { delete(b.conf, "prevResult") },
+		"args say nothing": func(_ *bench, a *skel.CmdArgs) { a.Args = "" }, // prevResult names the link
+		"link is gone":     func(b *bench, _ *skel.CmdArgs) { b.kernel.DelLink(kernel.PodLink("default", "web", "eth0")) },
+		"agent forgot":     func(b *bench, _ *skel.CmdArgs) { clear(b.agent.given) },
+		"everything at once": func(b *bench, a *skel.CmdArgs) {
+			a.Netns = ""
+			b.kernel.DelLink(kernel.PodLink("default", "web", "eth0"))
+			clear(b.agent.given)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, args := attached(t)
+			b.agent.start(t)
+			change(b, args)
+			if b.conf["prevResult"] == nil {
+				args.StdinData = b.args(t, "c1", "web").StdinData
+			}
+			for range 2 { // twice is no error
+				if err := b.plugin.Funcs(t.Context()).Del(args); err != nil {
+					t.Fatal(err)
+				}
+				b.nothingLeft(t)
+			}
+			if diff := cmp.Diff([]string{"DEL", "DEL"}, b.agent.verbs()); diff != "" {
+				t.Errorf("asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestDelWithoutAgent shows that a DEL succeeds at once and leaves a note that
+// says everything.
+func TestDelWithoutAgent(t *testing.T) {
+	b, args := attached(t)
+	for range 2 {
+		if err := b.plugin.Funcs(t.Context()).Del(args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.links(); len(got) > 0 {
+		t.Errorf("links left: %v", got)
+	}
+	if diff := cmp.Diff([]string{"c1-eth0.json"}, b.notes(t)); diff != "" {
+		t.Fatalf("notes (-want +got):\n%s", diff)
+	}
+	text, err := os.ReadFile(filepath.Join(b.spool, "c1-eth0.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got protocol.Request
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := protocol.Request{
+		Verb: "DEL", ContainerID: "c1", Interface: "eth0", Netns: args.Netns, Namespace: "default", Pod: "web", Network: "net",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("note (-want +got):\n%s", diff)
+	}
+
+	// An ADD of the same container takes the note back: it must not undo the ADD.
+	b.agent.start(t)
+	delete(b.conf, "prevResult")
+	if err := b.plugin.Funcs(t.Context()).Add(b.args(t, "c1", "web")); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.notes(t); len(got) > 0 {
+		t.Errorf("notes after ADD: %v", got)
+	}
+}
+
+// TestDelRefused shows that whatever the agent answers, a note makes good.
+func TestDelRefused(t *testing.T) {
+	for _, code := range []protocol.Code{protocol.CodeInvalid, protocol.CodeUnavailable, protocol.CodeTimeout, protocol.CodeInternal} {
+		t.Run(string(code), func(t *testing.T) {
+			b, args := attached(t)
+			b.agent.failOn("DEL", code)
+			b.agent.start(t)
+			if err := b.plugin.Funcs(t.Context()).Del(args); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"c1-eth0.json"}, b.notes(t)); diff != "" {
+				t.Errorf("notes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestDelFails shows the two ways in which a DEL can't be done: then nothing is
+// given back.
+func TestDelFails(t *testing.T) {
+	t.Run("link stays", func(t *testing.T) {
+		b, args := attached(t)
+		b.agent.start(t)
+		b.kernel.Fail("detach", "c1", syscall.EPERM)
+		wantError(t, b.plugin.Funcs(t.Context()).Del(args), 999, "delete pod default/web (container c1): remove the link: ", "operation not permitted")
+		if len(b.agent.held()) != 1 || len(b.agent.verbs()) > 0 {
+			t.Error("an address was given back that a link still carries")
+		}
+	})
+	t.Run("no agent and no spool", func(t *testing.T) {
+		b, args := attached(t)
+		if err := os.WriteFile(b.spool, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, b.plugin.Funcs(t.Context()).Del(args), 999, "leave a note for the agent: ", "not a directory")
+	})
+}
+
+// TestLateDel deletes a container whose pod has a successor of the same name.
+func TestLateDel(t *testing.T) {
+	b, late := attached(t)
+	b.agent.start(t)
+	delete(b.conf, "prevResult")
+	if err := b.plugin.Funcs(t.Context()).Add(b.args(t, "c2", "web")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.plugin.Funcs(t.Context()).Del(late); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{kernel.PodLink("default", "web", "eth0"): "c2"}, b.links()); diff != "" {
+		t.Errorf("links (-want +got):\n%s", diff)
+	}
+	if held := b.agent.held(); len(held) != 1 || !held[protocol.Sandbox{ContainerID: "c2", Interface: "eth0"}].IPv4.IsValid() {
+		t.Errorf("addresses held: %v", held)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	link := kernel.PodLink("default", "web", "eth0")
+	key := protocol.Sandbox{ContainerID: "c1", Interface: "eth0"}
+	for name, row := range map[string]struct {
+		spoil func(*bench)
+		code  uint
+		part  string
+	}{
+		"well": {func(*bench) {}, 0, ""},
+		"MTU has moved": {func(b *bench) {
+			b.agent.given[key] = change(b.agent.given[key], func(r *protocol.Response) { r.MTU = 1300 })
+		}, 0, ""},
+		"agent forgot": {func(b *bench) { clear(b.agent.given) }, 3, "check pod default/web (container c1): no such container"},
+		"other address": {func(b *bench) {
+			b.agent.given[key] = change(b.agent.given[key], func(r *protocol.Response) { r.IPv4 = r.IPv4.Next() })
+		}, 101, "the pod was given 10.9.0.1 and fd00:9::1, and the agent has 10.9.0.2 and fd00:9::1 for it"},
+		"other link": {func(b *bench) {
+			b.agent.given[key] = change(b.agent.given[key], func(r *protocol.Response) { r.HostLink = "cairnx" })
+		}, 101, `the pod's link was "` + link + `", and the agent knows it as "cairnx"`},
+		"link is gone":       {func(b *bench) { b.kernel.DelLink(link) }, 101, "no such device"},
+		"no routes":          {func(b *bench) { b.agent.failOn("CHECK", protocol.CodeInternal) }, 999, "because"},
+		"no prevResult":      {func(b *bench) { delete(b.conf, "prevResult") }, 7, "prevResult: required for CHECK"},
+		"agent is not there": {func(b *bench) { b.conf["socket"] = "/nowhere/cni.sock"; b.conf["connect_timeout"] = "1ms" }, 11, "no agent listens at /nowhere/cni.sock"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, args := attached(t)
+			b.agent.start(t)
+			row.spoil(b)
+			netns := args.Netns
+			args = b.args(t, "c1", "web")
+			args.Netns = netns
+			err := b.plugin.Funcs(t.Context()).Check(args)
+			if row.code == 0 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			wantError(t, err, row.code, row.part)
+		})
+	}
+}
+
+func change(r protocol.Response, f func(*protocol.Response)) protocol.Response {
+	f(&r)
+	return r
+}
+
+func TestStatus(t *testing.T) {
+	b := newBench(t)
+	args := &skel.CmdArgs{StdinData: b.args(t, "", "").StdinData}
+	wantError(t, b.plugin.Funcs(t.Context()).Status(args), 50, "ask for the state of network net: no agent listens at "+b.agent.socket)
+	b.agent.start(t)
+	if err := b.plugin.Funcs(t.Context()).Status(args); err != nil {
+		t.Error(err)
+	}
+	b.agent.failOn("STATUS", protocol.CodeUnavailable)
+	wantError(t, b.plugin.Funcs(t.Context()).Status(args), 50, "because")
+}
+
+func TestGC(t *testing.T) {
+	b := newBench(t)
+	b.agent.start(t)
+	for _, c := range []string{"c1", "c2", "c3"} {
+		if err := b.plugin.Funcs(t.Context()).Add(b.args(t, c, c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gc := func() error {
+		return b.plugin.Funcs(t.Context()).GC(&skel.CmdArgs{StdinData: b.args(t, "", "").StdinData})
+	}
+	wantError(t, gc(), 7, "cni.dev/valid-attachments: required for GC")
+	if len(b.agent.held()) != 3 {
+		t.Fatal("GC without a list gave addresses back")
+	}
+	b.conf["cni.dev/valid-attachments"] = []types.GCAttachment{{ContainerID: "c2", IfName: "eth0"}}
+	if err := gc(); err != nil {
+		t.Fatal(err)
+	}
+	if held := b.agent.held(); len(held) != 1 || !held[protocol.Sandbox{ContainerID: "c2", Interface: "eth0"}].IPv4.IsValid() {
+		t.Errorf("addresses held: %v", held)
+	}
+	b.conf["cni.dev/valid-attachments"] = nil
+	if err := gc(); err != nil || len(b.agent.held()) != 0 {
+		t.Errorf("GC of all: %v, held %v", err, b.agent.held())
+	}
+}
+
+// TestSpool writes notes from many sides at once: each is whole, and no other
+// file is left.
+func TestSpool(t *testing.T) {
+	s := spool{dir: filepath.Join(t.TempDir(), "deep", "spool")}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := s.leave(protocol.Request{Verb: "DEL", ContainerID: "c1", Interface: "eth0"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	files, err := os.ReadDir(s.dir)
+	if err != nil || len(files) != 1 || files[0].Name() != "c1-eth0.json" {
+		t.Fatalf("files: %v, %v", files, err)
+	}
+	req := protocol.Request{ContainerID: "c1", Interface: "eth0"}
+	for range 2 {
+		if err := s.take(req); err != nil {
+			t.Error(err)
+		}
+	}
+	if files, _ := os.ReadDir(s.dir); len(files) != 0 {
+		t.Errorf("files: %v", files)
+	}
+}
+
+func TestVersions(t *testing.T) {
+	if got := Versions().SupportedVersions(); !slices.Equal(got, []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}) {
+		t.Errorf("versions: %v", got)
+	}
+}
