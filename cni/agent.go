@@ -27,12 +27,17 @@ type agent struct {
 // repeated.
 func (a *agent) ask(ctx context.Context, req protocol.Request, patience time.Duration) (protocol.Response, error) {
 	end := time.Now().Add(patience)
+	var last error // why it is asked again
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		resp, err := a.client.Call(ctx, req)
 		if err == nil {
 			return resp, nil
 		}
 		a.touched = a.touched || mayHaveDone(err)
+		if last != nil && ctx.Err() != nil && code(err) == "" {
+			return protocol.Response{}, last // says more than that time is over
+		}
+		last = err
 		if !passing(err) || time.Now().Add(pause).After(end) {
 			return protocol.Response{}, err
 		}
