@@ -47,12 +47,12 @@ func (b *bench) announcements(ctx context.Context) error {
 		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, 255, byte(i * 8)}), 29)
 		a, err := travel(ctx, from, to, dst, func() error { return b.claim(ctx, dst) })
 		if err != nil {
-			return fmt.Errorf("Cairn: %w", err)
+			return fmt.Errorf("from node to node: %w", err)
 		}
 		dst = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 243, 255, byte(i * 8)}), 29)
 		c, err := travel(ctx, pair.from, pair.to, dst, func() error { return blackhole(pair.from, dst) })
 		if err != nil {
-			return fmt.Errorf("BIRD: %w", err)
+			return fmt.Errorf("from BIRD to BIRD: %w", err)
 		}
 		if i > 0 {
 			ours, theirs = append(ours, ms(a)), append(theirs, ms(c))
