@@ -181,7 +181,7 @@ func testExchange(t *testing.T, w World) {
 	if diff := cmp.Diff(want, b.RIB().Routes, values); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
 	}
-	if b.RIB() != b.RIB() {
+	if first, second := b.RIB(), b.RIB(); first != second {
 		t.Error("a new RIB though nothing changed")
 	}
 	if s := b.session(A.V4()); s.IPv4 != (bgp.Count{Received: 1, Accepted: 1}) || s.IPv6 != (bgp.Count{}) || !s.External || s.Flaps != 0 || s.LastError != "" {

@@ -47,7 +47,7 @@ func newConn(c *net.TCPConn, dialed bool) *conn {
 // connection that fails, so it must not get one that nobody listens to yet. A
 // peer that waits for our OPEN is let through after a while.
 func (c *conn) vet(ctx context.Context, patience time.Duration) error {
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	defer context.AfterFunc(ctx, c.drop)()
 	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
@@ -106,8 +106,11 @@ func (c *conn) Close() error {
 // abort closes the connection for a reason of ours.
 func (c *conn) abort(cause string) {
 	c.fail(cause)
-	c.Close()
+	c.drop()
 }
+
+// drop closes the connection, whose end interests nobody.
+func (c *conn) drop() { _ = c.Close() }
 
 func (c *conn) fail(cause string) {
 	c.mu.Lock()

@@ -128,7 +128,7 @@ func open(ctx context.Context, d net.Dialer, to netip.AddrPort) (*conn, error) {
 	}
 	c := newConn(tcp.(*net.TCPConn), true)
 	if err := c.vet(ctx, vetTime); err != nil {
-		c.Close()
+		c.drop()
 		return nil, err
 	}
 	return c, nil
@@ -143,11 +143,11 @@ func (c *connector) dialed(r dialResult) {
 		c.failed(r.err.Error())
 		c.backOff(dialDelay)
 	case c.now != nil:
-		r.conn.Close()
+		r.conn.drop()
 	default:
 		// Ours goes first: where the peer's should have, take stopped us.
 		if c.pending != nil {
-			c.pending.Close()
+			c.pending.drop()
 		}
 		c.pending = r.conn
 	}
@@ -161,13 +161,13 @@ func (c *connector) take(conn *conn, state bgp.State, since time.Time) {
 	switch {
 	case c.now == nil:
 	case state == bgp.Established && (!c.settings().Graceful || time.Since(since) < settling):
-		conn.Close()
+		conn.drop()
 		return
 	case state == bgp.Established:
 		// RFC 4724 4.2: it lost the session and we didn't notice.
 		c.now.abort("the peer connected again")
 	case c.now.dialed && !theirs:
-		conn.Close()
+		conn.drop()
 		return
 	default:
 		c.now.abort(bgp.Notification{Code: 6, Subcode: 7}.String())
@@ -176,7 +176,7 @@ func (c *connector) take(conn *conn, state bgp.State, since time.Time) {
 		c.cancelDial()
 	}
 	if c.pending != nil {
-		c.pending.Close()
+		c.pending.drop()
 	}
 	c.pending = conn
 }
@@ -185,7 +185,7 @@ func (c *connector) cancelDial() {
 	c.stopDial()
 	c.stopDial = nil
 	if r := <-c.dials; r.conn != nil {
-		r.conn.Close()
+		r.conn.drop()
 	}
 }
 
@@ -196,7 +196,7 @@ func (c *connector) handOver(ctx context.Context, conn *conn) {
 	select {
 	case c.deliver <- conn:
 	case <-ctx.Done():
-		conn.Close()
+		conn.drop()
 	}
 }
 
@@ -212,13 +212,13 @@ func (c *connector) close() {
 		c.cancelDial()
 	}
 	if c.pending != nil {
-		c.pending.Close()
+		c.pending.drop()
 	}
 	// What GoBGP has it closes itself, perhaps after a NOTIFICATION.
 	for {
 		select {
 		case tcp := <-c.accepted:
-			tcp.Close()
+			_ = tcp.Close()
 		default:
 			return
 		}

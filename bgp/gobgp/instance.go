@@ -92,7 +92,16 @@ func (i *instance) launch(ctx context.Context) error {
 func (i *instance) stop(ctx context.Context, graceful bool) error {
 	i.cancel() // watchers and connectors; a watcher that outlives the server is leaked
 	i.wg.Wait()
+	var drains []func()
+	for addr := range i.snapshotPeers() {
+		drains = append(drains, i.lever.drain(addr))
+	}
 	err := i.server.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: graceful})
+	if err == nil {
+		for _, drain := range drains {
+			drain()
+		}
+	}
 	i.silent.Store(true) // StopBgp leaves the BFD server running; Stop ends it, and complains that the rest has stopped
 	i.server.Stop()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/server"
 )
 
-// lever moves two things in a GoBGP server that its API does not offer.
+// lever moves three things in a GoBGP server that its API does not offer.
 //
 // GoBGP v4.8 connects no sooner than 1.5 s after a neighbour was added, and
 // stays in Idle for 5 s after a session ended, refusing the peer meanwhile: both
@@ -23,6 +23,9 @@ import (
 // still. So we open and accept the connections ourselves, hand them over through
 // the channel on which GoBGP awaits accepted ones, and take the Idle hold away.
 // That also tells us why a connection failed, which GoBGP only logs.
+//
+// And it empties the queue of a neighbour that is deleted: GoBGP looks only once
+// whether anything is left in it, and then leaks the queue and its goroutine.
 //
 // The fields are reached by name and checked when a server is made, so a
 // version of GoBGP that lacks one is refused at once, by the tests first of all.
@@ -56,7 +59,12 @@ type stateMachine struct {
 	lock *sync.Mutex
 	conf *atomic.Pointer[oc.Neighbor]
 	hold *float64 // seconds in Idle after the next failure
+	out  queue    // to the peer
 }
+
+// queue is an InfiniteChannel. Out is closed when its owner closed the queue and
+// it is empty.
+type queue interface{ Out() <-chan any }
 
 func machine(peer reflect.Value, probe bool) stateMachine {
 	fsm := field(peer, "fsm")
@@ -64,7 +72,12 @@ func machine(peer reflect.Value, probe bool) stateMachine {
 		fsm.Set(reflect.New(fsm.Type().Elem()))
 	}
 	fsm = fsm.Elem()
+	out, ok := field(fsm, "outgoingCh").Interface().(queue)
+	if !ok {
+		panic("outgoingCh is not a queue")
+	}
 	return stateMachine{
+		out:  out,
 		lock: &at[sync.Mutex](field(fsm, "lock")).v,
 		conf: &at[atomic.Pointer[oc.Neighbor]](field(field(fsm, "pConf"), "conf")).v,
 		hold: &at[float64](field(fsm, "idleHoldTime")).v,
@@ -87,6 +100,22 @@ func (l lever) skipIdleHold(peer netip.Addr) {
 	defer m.lock.Unlock()
 	if m.conf.Load().State.SessionState.ToInt() != int(bgp.BGP_FSM_IDLE) {
 		*m.hold = 0
+	}
+}
+
+// drain returns what empties the queue of a peer that is about to be deleted, and
+// returns when the peer is gone.
+func (l lever) drain(peer netip.Addr) func() {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.neighbors.MapIndex(reflect.ValueOf(peer))
+	if !p.IsValid() {
+		return func() {}
+	}
+	out := machine(p.Elem(), false).out.Out()
+	return func() {
+		for range out {
+		}
 	}
 }
 

@@ -25,6 +25,12 @@ const inside = "CAIRN_GOBGP_TEST_INSIDE"
 // TestMain runs the tests in a network namespace of their own, whose loopback
 // device has the addresses of all hosts.
 func TestMain(m *testing.M) {
+	if os.Getenv(childOf) != "" {
+		if err := runChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
 	if os.Getenv(inside) != "" {
 		if err := addAddresses(); err != nil {
 			fmt.Fprintln(os.Stderr, "prepare the network namespace:", err)
@@ -61,7 +67,7 @@ func addAddresses() error {
 				IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())},
 				Flags: syscall.IFA_F_NODAD,
 			}
-			if err := netlink.AddrAdd(lo, addr); err != nil {
+			if err := netlink.AddrReplace(lo, addr); err != nil {
 				return fmt.Errorf("add %v: %w", a, err)
 			}
 		}

@@ -171,9 +171,11 @@ func (i *instance) remove(ctx context.Context, p *peer) error {
 	i.mu.Lock()
 	delete(i.peers, p.addr)
 	i.mu.Unlock()
+	drain := i.lever.drain(p.addr)
 	if err := i.server.DeletePeer(ctx, &api.DeletePeerRequest{Address: p.addr.String()}); err != nil {
 		return fmt.Errorf("delete peer: %w", err)
 	}
+	drain()
 	return nil
 }
 

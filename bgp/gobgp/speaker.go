@@ -104,7 +104,7 @@ func (s *Speaker) handOver(c *net.TCPConn) {
 			}
 		}
 	}
-	c.Close()
+	_ = c.Close()
 }
 
 // configTable is the table of Config.
