@@ -18,8 +18,7 @@ type World struct {
 	Start func(host Host) bgp.Speaker
 	// Kill ends a speaker as a crash of its process does.
 	Kill func(bgp.Speaker)
-	// Cut and Heal break and mend the link between two hosts; nil if this world
-	// can't.
+	// Cut and Heal break and mend the link between two hosts. Nobody is told.
 	Cut, Heal func(a, b Host)
 	// Occupy takes Port of a host until the returned function is called.
 	Occupy func(host Host) (free func())

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -101,6 +102,16 @@ func world(t *testing.T) bgptest.World {
 				t.Errorf("stop: %v", err)
 			}
 		},
+		Cut: func(a, b bgptest.Host) {
+			nft(t, fmt.Sprintf(`table inet cut {
+				chain output {
+					type filter hook output priority 0
+					ip saddr { %[1]v, %[2]v } ip daddr { %[1]v, %[2]v } drop
+					ip6 saddr { %[3]v, %[4]v } ip6 daddr { %[3]v, %[4]v } drop
+				}
+			}`, a.V4(), b.V4(), a.V6(), b.V6()))
+		},
+		Heal: func(bgptest.Host, bgptest.Host) { nft(t, "delete table inet cut") },
 		Occupy: func(h bgptest.Host) func() {
 			l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.V4(), bgptest.Port)))
 			if err != nil {
@@ -108,6 +119,16 @@ func world(t *testing.T) bgptest.World {
 			}
 			return func() { l.Close() }
 		},
+	}
+}
+
+// nft changes the namespace's packet filter.
+func nft(t *testing.T, rules string) {
+	t.Helper()
+	cmd := exec.Command("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft (Debian's package nftables): %v: %s", err, out)
 	}
 }
 
