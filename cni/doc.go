@@ -8,6 +8,17 @@
 // that carried them is gone. It leaves to the agent which addresses a pod gets,
 // and to kernel.Attacher how its link is made.
 //
+// The network configuration has these keys besides those of the specification;
+// others are refused:
+//
+//	socket           where the agent listens (/run/cairn/cni.sock)
+//	spool            where DELs are left for an agent that is away (/var/lib/cairn/cni/spool)
+//	mtu              of the pod's link, in bytes, 1280 to 65535 (0: the agent's choice)
+//	ipam             {assign_ipv4, assign_ipv6: true or false; ipv4_pools, ipv6_pools: names or CIDRs};
+//	                 neither assign: one address of each family that has a pool
+//	timeout          bound of a whole ADD (30s)
+//	connect_timeout  how long to wait for an agent that is away or not ready (5s)
+//
 // Failures carry the specification's codes:
 //
 //	 3  the agent knows no such container (CHECK)

@@ -68,17 +68,14 @@ func (f *fakeAgent) handle(ctx context.Context, req protocol.Request) protocol.R
 			return *resp
 		}
 	}
+	if req.Verb == protocol.VerbAdd {
+		return f.give(req)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := protocol.Sandbox{ContainerID: req.ContainerID, Interface: req.Interface}
+	key := sandboxOf(req)
 	given, known := f.given[key]
 	switch req.Verb {
-	case protocol.VerbAdd:
-		if !known {
-			given = f.assign(req)
-			f.given[key] = given
-		}
-		return given
 	case protocol.VerbReady, protocol.VerbCheck:
 		if !known {
 			return *refuse(protocol.CodeUnknown, "no such container")
@@ -96,9 +93,18 @@ func (f *fakeAgent) handle(ctx context.Context, req protocol.Request) protocol.R
 	return protocol.Response{}
 }
 
-// assign makes a new answer. Addresses are never used twice here, so that tests
-// can tell the same from another.
-func (f *fakeAgent) assign(req protocol.Request) protocol.Response {
+func sandboxOf(req protocol.Request) protocol.Sandbox {
+	return protocol.Sandbox{ContainerID: req.ContainerID, Interface: req.Interface}
+}
+
+// give answers an ADD. No address is used twice here, so that tests can tell the
+// same from another.
+func (f *fakeAgent) give(req protocol.Request) protocol.Response {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if given, known := f.given[sandboxOf(req)]; known {
+		return given
+	}
 	f.next++
 	r := protocol.Response{HostLink: kernel.PodLink(req.Namespace, req.Pod, req.Interface), MTU: f.mtu}
 	if req.IPv4 || !req.IPv6 {
@@ -107,6 +113,7 @@ func (f *fakeAgent) assign(req protocol.Request) protocol.Response {
 	if req.IPv6 || !req.IPv4 {
 		r.IPv6 = netip.MustParseAddr(fmt.Sprintf("fd00:9::%x", f.next))
 	}
+	f.given[sandboxOf(req)] = r
 	return r
 }
 

@@ -19,6 +19,7 @@ func main() {
 	// A runtime that gives up sends a signal: what was begun is undone.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // a result that nobody takes is a failure to undo
 	plugin := cni.New(linux.NewAttacher(), os.Stdout)
 	skel.PluginMainFuncs(plugin.Funcs(ctx), cni.Versions(), "CNI plugin cairn-cni "+version.Current().Version)
 }
