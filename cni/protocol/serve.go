@@ -53,7 +53,7 @@ func Listen(path string) (net.Listener, error) {
 		err = os.Rename(made, path)
 	}
 	if err != nil {
-		l.Close()
+		_ = l.Close()
 		_ = os.Remove(made)
 		return nil, fmt.Errorf("place the socket: %w", err)
 	}
