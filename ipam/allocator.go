@@ -89,13 +89,14 @@ type Allocator struct {
 	slots     map[netip.Addr]*slot // held by this node, or in use on it
 	idle      []*slot              // held and not in use, first freed first
 	demands   map[string]*demand
-	issues    map[string]v1.Issue // by what they are about
-	snapshot  *Assignments        // nil: to be made
-	full      map[string]time.Time
-	orphans   time.Time     // when to look again for blocks of addresses that lack one
-	begun     int           // rounds of the writer
-	ended     round         // the last one that ended
-	news      chan struct{} // closed when those who wait should look again
+	issues    map[string]v1.Issue        // by what they are about
+	snapshot  *Assignments               // nil: to be made
+	full      map[string]time.Time       // when a pool was found full
+	claiming  map[netip.Prefix]time.Time // claims under way, and until when they may come to pass
+	orphans   time.Time                  // when to look again for blocks of addresses that lack one
+	begun     int                        // rounds of the writer
+	ended     round                      // the last one that ended
+	news      chan struct{}              // closed when those who wait should look again
 }
 
 // round is how a round of the writer ended.
@@ -149,6 +150,7 @@ func Open(o Options) (*Allocator, error) {
 		demands:  map[string]*demand{},
 		issues:   map[string]v1.Issue{},
 		full:     map[string]time.Time{},
+		claiming: map[netip.Prefix]time.Time{},
 		news:     make(chan struct{}),
 	}
 	if o.disk == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -114,19 +115,23 @@ func (a *Allocator) claimBlock(ctx context.Context, p pool, cidr netip.Prefix, n
 	}
 	// Known before it exists: should the answer get lost, it is finished later.
 	a.mu.Lock()
-	if a.blocks[cidr] == nil {
-		a.blocks[cidr] = &block{cidr: cidr, spec: o.Spec, slots: map[netip.Addr]*slot{}, look: time.Now().Add(resync)}
-	}
+	a.claiming[cidr] = time.Now().Add(recheck)
 	a.mu.Unlock()
-	if _, err := a.store.Create(ctx, o); err != nil && !errors.Is(err, datastore.ErrExists) {
-		if ambiguous(err) {
-			a.mu.Lock()
-			a.doubt(a.blocks[cidr])
-			a.mu.Unlock()
-		}
+	_, err := a.store.Create(ctx, o)
+	if ambiguous(err) {
 		return false, "", err
 	}
-	return a.finish(ctx, cidr, need)
+	var got bool
+	var why refusal
+	if err == nil || errors.Is(err, datastore.ErrExists) {
+		got, why, err = a.finish(ctx, cidr, need)
+	}
+	if !ambiguous(err) {
+		a.mu.Lock()
+		delete(a.claiming, cidr)
+		a.mu.Unlock()
+	}
+	return got, why, err
 }
 
 // doubt says of a block that a write whose answer got lost may still come to
@@ -139,17 +144,23 @@ func (a *Allocator) doubt(b *block) {
 
 // finishBlocks ends the claims and returns that were left half done.
 func (a *Allocator) finishBlocks(ctx context.Context) error {
+	now := time.Now()
 	a.mu.Lock()
-	var todo []netip.Prefix
-	for _, b := range a.sortedBlocks() {
+	todo := maps.Clone(a.claiming)
+	for _, b := range a.blocks {
 		if b.spec.Node == a.node && b.spec.State != v1.BlockConfirmed {
-			todo = append(todo, b.cidr)
+			todo[b.cidr] = a.claiming[b.cidr]
 		}
 	}
 	a.mu.Unlock()
-	for _, cidr := range todo {
+	for _, cidr := range slices.SortedFunc(maps.Keys(todo), netip.Prefix.Compare) {
 		if _, _, err := a.finish(ctx, cidr, 0); err != nil {
 			return fmt.Errorf("finish block %s: %w", cidr, err)
+		}
+		if !todo[cidr].After(now) { // whatever was under way has come or never will
+			a.mu.Lock()
+			delete(a.claiming, cidr)
+			a.mu.Unlock()
 		}
 	}
 	return nil
@@ -167,10 +178,8 @@ func (a *Allocator) finish(ctx context.Context, cidr netip.Prefix, need int) (bo
 	switch {
 	case errors.Is(err, datastore.ErrNotFound), errors.Is(err, datastore.ErrBroken), err == nil && !sound:
 		a.mu.Lock()
-		defer a.mu.Unlock()
-		if b := a.blocks[cidr]; b == nil || !b.unsure || !b.look.After(time.Now()) {
-			a.lose(cidr)
-		}
+		a.lose(cidr)
+		a.mu.Unlock()
 		return false, taken, nil
 	case err != nil:
 		return false, "", err
@@ -246,12 +255,9 @@ func (a *Allocator) verify(ctx context.Context, name string, cidr netip.Prefix) 
 // releaseBlocks returns blocks that are empty and not needed.
 func (a *Allocator) releaseBlocks(ctx context.Context) error {
 	a.mu.Lock()
-	now := time.Now()
 	var todo []netip.Prefix
-	for b := range a.spare(now) {
-		// What rests would be forgotten with the block, and used too early.
-		rests := slices.ContainsFunc(b.spec.Released, func(r v1.Release) bool { return !rested(r.At.Time, now, a.coolDown) })
-		if len(b.spec.Allocations) == 0 && !rests && !b.dirty {
+	for b := range a.spare(time.Now()) {
+		if a.empty(&b.spec) && !b.dirty {
 			todo = append(todo, b.cidr)
 		}
 	}
@@ -265,9 +271,15 @@ func (a *Allocator) releaseBlocks(ctx context.Context) error {
 	return nil
 }
 
+// empty says whether nobody holds an address of a block and none rests: that
+// would be forgotten with the block.
+func (a *Allocator) empty(s *v1.IPAMBlockSpec) bool {
+	return len(s.Allocations) == 0 && firstRested(s, time.Now(), a.coolDown).IsZero()
+}
+
 func (a *Allocator) releaseBlock(ctx context.Context, cidr netip.Prefix) error {
 	o, err := datastore.Update(ctx, a.store, blockKey(cidr), func(o *v1.IPAMBlock) error {
-		if o.Spec.Node != a.node || o.Spec.State != v1.BlockConfirmed || len(o.Spec.Allocations) > 0 {
+		if o.Spec.Node != a.node || o.Spec.State != v1.BlockConfirmed || !a.empty(&o.Spec) {
 			return datastore.ErrAbort
 		}
 		o.Spec.State = v1.BlockReleasing

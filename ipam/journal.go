@@ -166,6 +166,16 @@ func (j *journal) commit(rs ...record) error {
 	return b.err
 }
 
+// repair rewrites the file if a write failed.
+func (j *journal) repair() error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if !j.broken || j.file == nil {
+		return nil
+	}
+	return j.rewrite()
+}
+
 func (j *journal) write(rs []record) error {
 	if j.file == nil {
 		return fmt.Errorf("journal: %w", ErrClosed)

@@ -196,23 +196,28 @@ func (a *Allocator) rests(blocks []*v1.IPAMBlock, next *ledger) (map[netip.Addr]
 				continue
 			}
 			// A journal that got lost can't tell what was freed just now.
-			if at, ok := a.journal.state.resting[ip]; ok {
-				rests[ip] = at
-			} else if al.Owner != nil || !a.journal.state.complete {
+			rests[ip] = a.journal.state.resting[ip]
+			if !rests[ip].IsZero() {
+				continue
+			}
+			if al.Owner != nil || !a.journal.state.complete {
 				rests[ip] = now
 				freed = append(freed, ip)
 			}
 		}
 	}
-	records := []record{{Complete: true}}
+	var records []record
 	if len(freed) > 0 {
 		records = append(records, record{Free: &freeRecord{At: now, Addresses: freed}})
 	}
-	return rests, records
+	// Last: it must not be on disk without what makes it true.
+	return rests, append(records, record{Complete: true})
 }
 
 // absorb makes the allocator know a sound block as the datastore has it. Slots
-// that are new rest as rests says. Called with the lock held.
+// that are new have rested since what rests says; those that it does not name
+// begin to rest, for nobody knows what they were used for last. Called with the
+// lock held.
 func (a *Allocator) absorb(o *v1.IPAMBlock, rests map[netip.Addr]time.Time) *block {
 	cidr, _ := netip.ParsePrefix(o.Spec.CIDR)
 	b := a.blocks[cidr]
@@ -230,7 +235,11 @@ func (a *Allocator) absorb(o *v1.IPAMBlock, rests map[netip.Addr]time.Time) *blo
 		held[ip] = true
 		s := a.slots[ip]
 		if s == nil {
-			s = &slot{addr: ip, since: rests[ip]}
+			since, known := rests[ip]
+			if !known {
+				since = time.Now()
+			}
+			s = &slot{addr: ip, since: since}
 			a.slots[ip] = s
 		}
 		if s.block != nil && s.block != b {

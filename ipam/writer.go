@@ -71,7 +71,7 @@ func (a *Allocator) round(ctx context.Context) (time.Duration, error) {
 
 	var errs []error
 	for _, step := range []func(context.Context) error{
-		a.findBlocks, a.finishBlocks, a.settleBlocks, a.claimBlocks, a.releaseBlocks,
+		a.repairJournal, a.findBlocks, a.finishBlocks, a.settleBlocks, a.claimBlocks, a.releaseBlocks,
 	} {
 		err := step(ctx)
 		errs = append(errs, err)
@@ -86,6 +86,20 @@ func (a *Allocator) round(ctx context.Context) (time.Duration, error) {
 	a.ended = round{number: a.begun, clean: err == nil && a.agrees(), err: err}
 	a.tell()
 	return a.nextLook(start), err
+}
+
+// repairJournal makes the journal on disk what was accepted, should a write have
+// failed.
+func (a *Allocator) repairJournal(context.Context) error {
+	err := a.journal.repair()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.report("disk", v1.Issue{Object: "journal", Reason: err.Error() + "; no address can be assigned or released"})
+	} else {
+		a.settled("disk")
+	}
+	return nil // the datastore is not concerned
 }
 
 // ambiguous says of a failed call that it may have happened or not: the store
@@ -107,8 +121,7 @@ func ambiguous(err error) bool {
 // agrees says whether the datastore has what the journal has, as far as it can.
 func (a *Allocator) agrees() bool {
 	for _, b := range a.blocks {
-		half := b.spec.Node == a.node && b.spec.State != v1.BlockConfirmed
-		if b.dirty || half && !b.unsure {
+		if b.dirty || b.spec.Node == a.node && b.spec.State != v1.BlockConfirmed {
 			return false
 		}
 	}
@@ -129,6 +142,9 @@ func (a *Allocator) nextLook(now time.Time) time.Duration {
 		if n := len(b.spec.Released); n > 0 && len(b.spec.Allocations) == 0 {
 			earlier(b.spec.Released[n-1].At.Add(a.coolDown)) // then it can be returned
 		}
+	}
+	for _, t := range a.claiming {
+		earlier(t)
 	}
 	if a.hasOrphans() {
 		earlier(a.orphans)
@@ -258,12 +274,10 @@ func (a *Allocator) amend(o *v1.IPAMBlock, cidr netip.Prefix, c change) (bool, m
 			rests[f.addr] = f.since
 		}
 	}
-	// Addresses held that the allocator does not know: what they were used for
-	// last can't be known either.
+	// Addresses held that the allocator does not know, for an answer got lost.
 	for _, al := range s.Allocations {
 		ip := parsed(al.Address)
 		if _, taken := rests[ip]; al.Node == a.node && a.slots[ip] == nil && !taken {
-			rests[ip] = time.Now()
 			if al.Owner != nil {
 				changed = own(s, ip, a.node, nil) == nil || changed
 			}
