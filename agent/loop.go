@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -37,6 +38,7 @@ type loop struct {
 	ready      atomic.Bool   // a full pass succeeded
 	passing    atomic.Int64  // when the pass under way began, Unix nanoseconds; 0: none
 	passes     atomic.Uint64 // done
+	foreign    atomic.Uint64 // changes of our routes that were not ours
 	state      atomic.Pointer[calc.State]
 	waiting    atomic.Pointer[string] // why there is no pass yet
 
@@ -83,7 +85,10 @@ func (l *loop) turn() <-chan struct{} {
 func (l *loop) observe(e kernel.Event) {
 	news := false
 	for k, v := range e.Routes {
-		news = l.routes.Observe(k, v) || news
+		if l.routes.Observe(k, v) {
+			news = true
+			l.foreign.Add(1)
+		}
 	}
 	if len(e.Down) > 0 {
 		l.forgetLinks(e.Down)
@@ -294,7 +299,9 @@ func (l *loop) report(s *calc.State, err error) {
 func (l *loop) failures() map[string]reconcile.Failure {
 	all := map[string]reconcile.Failure{}
 	for k, f := range l.sysctls.Failures() {
-		all["sysctl "+string(k)] = f
+		if !errors.Is(f.Err, kernel.ErrUnsupported) { // a kernel without IPv6 lacks nothing
+			all["sysctl "+string(k)] = f
+		}
 	}
 	for k, f := range l.routes.Failures() {
 		all["route "+k.String()] = f

@@ -23,6 +23,7 @@ var (
 	descRoutes    = desc("routes", "Routes that are Cairn's, by what became of them.", "state")
 	descWrites    = desc("writes_total", "Objects written or deleted, by table.", "table")
 	descPasses    = desc("passes_total", "Passes of the reconcile loop.")
+	descForeign   = desc("foreign_changes_total", "Changes that others made to Cairn's routes; each is healed.")
 	descIssues    = desc("issues", "Faults found in resources.")
 	descPeerUp    = desc("bgp_peer_up", "1 while the session is Established.", "peer", "type")
 	descPeerSince = desc("bgp_peer_state_seconds", "Time since the session's state began.", "peer", "state")
@@ -47,6 +48,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descReady, truth(l.ready.Load()))
 	gauge(descDatastore, truth(m.a.mirror.Snapshot() != nil && m.a.mirror.Down() == nil))
 	counter(descPasses, float64(l.passes.Load()))
+	counter(descForeign, float64(l.foreign.Load()))
 	for table, writes := range map[string]uint64{
 		"sysctls": l.sysctls.Status().Writes, "routes": l.routes.Status().Writes,
 		"bgp_peers": l.peers.Status().Writes, "bgp_paths": l.paths.Status().Writes,
