@@ -32,6 +32,8 @@ type Options struct {
 	// pod ADD; "" leaves it out.
 	Peers  string
 	Rounds int // samples of each figure
+	// Only, when not empty, names the parts to measure.
+	Only []string
 	// Progress is told each step as it begins.
 	Progress func(step string)
 }
@@ -66,23 +68,42 @@ func Run(ctx context.Context, o Options) (rows []Row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), o.Root, t.Name)) }()
-	for _, part := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"memory of an idle agent", b.memory},
-		{"starting agents", b.starts},
-		{"adding and removing pods", b.pods},
-		{"a hundred pods at once", b.burst},
-		{"announcing blocks", b.announcements},
-		{"the data path", b.traffic},
-	} {
-		o.Progress("measuring " + part.name)
-		if err := part.do(ctx); err != nil {
-			return b.rows, fmt.Errorf("measure %s: %w", part.name, err)
+	for _, p := range b.parts() {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.name) {
+			continue
+		}
+		o.Progress("measuring " + p.what)
+		if err := p.do(ctx); err != nil {
+			return b.rows, fmt.Errorf("measure %s: %w", p.what, err)
 		}
 	}
 	return b.rows, nil
+}
+
+// part is one thing to measure.
+type part struct {
+	name, what string
+	do         func(context.Context) error
+}
+
+func (b *bench) parts() []part {
+	return []part{
+		{"memory", "memory of an idle agent", b.memory},
+		{"start", "the start of agents", b.starts},
+		{"pods", "adding and removing pods", b.pods},
+		{"burst", "a hundred pods at once", b.burst},
+		{"announce", "announcing blocks", b.announcements},
+		{"traffic", "the data path", b.traffic},
+	}
+}
+
+// Parts returns the names of what can be measured.
+func Parts() []string {
+	var names []string
+	for _, p := range new(bench).parts() {
+		names = append(names, p.name)
+	}
+	return names
 }
 
 func (b *bench) add(r Row) { b.rows = append(b.rows, r) }

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +28,11 @@ written by hand. Then take the lab down.`,
 			if err != nil {
 				return err
 			}
+			for _, name := range o.Only {
+				if !slices.Contains(bench.Parts(), name) {
+					return fmt.Errorf("--only: there is no %q; there are %s", name, strings.Join(bench.Parts(), ", "))
+				}
+			}
 			o.Root, o.Bin, o.Progress = s.root, bin, progress(cmd.ErrOrStderr())
 			if _, err := os.Stat(filepath.Join(o.Peers, "ptp")); o.Peers != "" && err != nil {
 				return err
@@ -34,6 +42,7 @@ written by hand. Then take the lab down.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.Peers, "peers", "", "folder with the CNI plug-ins ptp and host-local, for comparison")
+	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these: "+strings.Join(bench.Parts(), ", "))
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 20, "samples of each figure")
 	return cmd
 }
