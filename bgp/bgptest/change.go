@@ -191,6 +191,6 @@ func testStop(t *testing.T, w World) {
 	if err := a.Stop(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	b.within(time.Second, "routes gone at once", func() bool { return b.has(p4) })
+	b.within(restartTime-time.Second, "routes gone at once", func() bool { return b.has(p4) })
 	b.until("one flap", func() bool { return b.session(A.V4()).Flaps == 1 })
 }

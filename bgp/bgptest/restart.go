@@ -44,7 +44,7 @@ func testCrash(t *testing.T, w World) {
 	b.peers(map[netip.Addr]bgp.Peer{A.V4(): peer(B, as)})
 	b.learns(p4, A.V4())
 	w.Kill(a.Speaker)
-	b.within(time.Second, "routes gone at once", func() bool { return b.has(p4) })
+	b.within(restartTime-time.Second, "routes gone at once", func() bool { return b.has(p4) })
 }
 
 // testRestart kills a speaker and starts it again in time, with one path gone
@@ -66,7 +66,7 @@ func testRestart(t *testing.T, w World) {
 	s4 := prefix("10.4.0.0/26")
 	a.advertise(map[netip.Prefix]bgp.Path{p4: own, s4: own})
 	a.peers(map[netip.Addr]bgp.Peer{B.V4(): peer(A, as+1)})
-	a.within(time.Second, "session back", func() bool { return a.session(B.V4()).State == bgp.Established })
+	a.within(3*time.Second, "session back", func() bool { return a.session(B.V4()).State == bgp.Established })
 	for !b.has(q4) { // kept until A's End-of-RIB
 		b.holds(0, p4, A.V4())
 		b.until("a change", func() bool { return true })
@@ -124,7 +124,7 @@ func testNeverBack(t *testing.T, w World) {
 	// B comes back later, and A doesn't claim to restart then.
 	b = start(t, w, B, config(B, as))
 	b.peers(mesh(B, A, C))
-	b.within(time.Second, "A's routes", func() bool { return b.has(r4, A.V4()) })
+	b.within(deferral, "A's routes", func() bool { return b.has(r4, A.V4()) })
 }
 
 func testComplete(t *testing.T, w World) {
@@ -133,7 +133,7 @@ func testComplete(t *testing.T, w World) {
 		t.Error("complete before peers were written")
 	}
 	a.peers(nil)
-	a.within(time.Second, "complete without peers", func() bool { return a.RIB().Complete })
+	a.within(deferral, "complete without peers", func() bool { return a.RIB().Complete })
 
 	b := start(t, w, B, config(B, as))
 	begin := time.Now()

@@ -29,7 +29,7 @@ func TestMesh(t *testing.T) {
 	}
 	took := time.Since(begin)
 	t.Logf("24 ends of sessions Established and complete after %v", took)
-	if took > 1300*time.Millisecond {
+	if took > 1400*time.Millisecond { // GoBGP's own first connection is 1.5 s away
 		t.Errorf("the mesh took %v", took)
 	}
 	for h, s := range speakers {
@@ -67,7 +67,7 @@ func TestBothActive(t *testing.T) {
 		write(t, b.Peers(), map[netip.Addr]bgp.Peer{bgptest.A.V4(): peer(bgptest.B.V4(), 64512)})
 		begin := time.Now()
 		until(t, "session", a, func() bool { return allEstablished(t, a, 1) && allEstablished(t, b, 1) })
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 3*time.Second { // GoBGP's own stay in Idle is 5 s
 			t.Errorf("the session took %v", took)
 		}
 		for _, s := range []*gobgp.Speaker{a, b} {

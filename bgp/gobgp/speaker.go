@@ -93,8 +93,8 @@ func (s *Speaker) notify() {
 
 // handOver gives an accepted connection to the connector of its peer.
 func (s *Speaker) handOver(c *net.TCPConn) {
-	remote := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-	local := c.LocalAddr().(*net.TCPAddr).AddrPort().Addr()
+	remote := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	local := c.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	if i := s.running.Load(); i != nil {
 		if p := i.peer(remote); p != nil && p.settings().Local == local {
 			select {
