@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -49,6 +50,7 @@ type loop struct {
 	reported map[v1.Issue]bool // issues that were logged
 	failing  map[string]string // failures that were logged
 	snapshot *datastore.Snapshot
+	cutOff   string // why the datastore is away, as logged
 }
 
 func newLoop(a *Agent) *loop {
@@ -136,7 +138,7 @@ func (l *loop) inputs() (calc.Inputs, string) {
 	}
 	switch {
 	case in.Store == nil:
-		return in, "the datastore is not in sync yet"
+		return in, "the datastore: " + cmp.Or(l.outage(), "not in sync yet")
 	case in.Host == nil:
 		return in, "the kernel has not been read yet"
 	case !l.recovered.Load():
@@ -150,6 +152,30 @@ func (l *loop) inputs() (calc.Inputs, string) {
 		return in, "the Node's addresses are being corrected"
 	}
 	return in, ""
+}
+
+// outage says why the datastore does not tell us everything; "" if it does.
+func (l *loop) outage() string {
+	var out *datastore.Outage
+	if errors.As(l.a.mirror.Down(), &out) {
+		return out.Err.Error()
+	}
+	return ""
+}
+
+// noteOutage logs once that the datastore went away, and why, and once that it
+// is back.
+func (l *loop) noteOutage() {
+	switch why := l.outage(); {
+	case why == l.cutOff:
+		return
+	case why == "":
+		l.log.Info("the datastore is back")
+		l.cutOff = ""
+	default:
+		l.log.Warn("the datastore is away; all goes on as it was", "error", why)
+		l.cutOff = why
+	}
 }
 
 // run turns until ctx is done.
@@ -200,6 +226,7 @@ func (l *loop) once(ctx context.Context) time.Time {
 	defer l.tell()
 	in, missing := l.inputs()
 	if in.Store != nil {
+		l.noteOutage()
 		l.offerPools(in)
 	}
 	if missing != "" {
