@@ -57,7 +57,9 @@ func (l *Lab) Log(host string) (string, error) {
 // environ is the environment of everything that the lab runs: the caller's,
 // without settings of Cairn that were meant for others.
 func (l *Lab) environ(host string) []string {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CAIRN_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "CAIRN_") || strings.HasPrefix(v, "PATH=")
+	})
 	env = append(env, "PATH="+l.bin+":"+os.Getenv("PATH"), "CAIRN_ETCD_ENDPOINTS="+l.Endpoint())
 	if _, isNode := l.Topology.Node(host); isNode {
 		env = append(env, "CAIRN_RUN_DIR="+l.hostFile(host, runDir))
