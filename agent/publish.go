@@ -90,9 +90,10 @@ func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 		return
 	}
 	if first := p.a.started.Add(statusFirst); !p.a.loop.ready.Load() && now.Before(first) {
-		p.dirty, p.beat = true, first
+		p.dirty, p.pause = true, first
 		return
 	}
+	p.dirty, p.pause = true, now.Add(statusPause)
 	text, err := p.a.statusText(ctx)
 	if err != nil {
 		p.log.Warn("can't take the status", "error", err)
@@ -101,7 +102,7 @@ func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 	if beat {
 		p.beat = now.Add(statusBeat)
 	}
-	p.dirty, p.pause = false, now.Add(statusPause)
+	p.dirty = false
 	p.status.Want(map[struct{}]statusText{{}: {text: text, beat: p.beat.Unix()}}, nil)
 }
 
