@@ -85,7 +85,7 @@ func AskAll(ctx context.Context, clients []Client, servers []Server) *Matrix {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // each question keeps its own error
 	for _, q := range questions {
 		m.Results = append(m.Results, *q.result)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -84,9 +85,12 @@ func ask(ctx context.Context, path string, proto Protocol, dst netip.Addr) (stri
 	return strings.TrimSuffix(line, "\n"), err
 }
 
+// closeQuietly closes what holds nothing that could be lost.
+func closeQuietly(c io.Closer) { _ = c.Close() }
+
 // closeWhenDone makes reads end when ctx is done. The result undoes that.
 func closeWhenDone(ctx context.Context, c interface{ SetDeadline(time.Time) error }) func() {
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	return func() { stop() }
 }
 
@@ -96,7 +100,7 @@ func ping(ctx context.Context, path string, dst netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer closeQuietly(c)
 	defer closeWhenDone(ctx, c)()
 	// The kernel gives each socket an identifier of its own; the number tells a
 	// reply to an earlier request apart.

@@ -40,8 +40,8 @@ func Serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		<-ctx.Done()
-		tcp.Close()
-		udp.Close()
+		closeQuietly(tcp)
+		closeQuietly(udp)
 		return nil
 	})
 	group.Go(func() error { return serveTCP(ctx, tcp) })
@@ -62,7 +62,7 @@ func serveTCP(ctx context.Context, l net.Listener) error {
 			defer c.Close()
 			defer context.AfterFunc(ctx, func() { c.Close() })()
 			if _, err := io.WriteString(c, seen(c.RemoteAddr())+"\n"); err == nil {
-				io.Copy(c, c) // ends when the client has said and heard all
+				_, _ = io.Copy(c, c) // ends when the client has said and heard all, or is gone
 			}
 		}()
 	}

@@ -56,7 +56,7 @@ func StartStream(ctx context.Context, path string, dst netip.Addr) (*Stream, err
 		return err
 	})
 	if err != nil {
-		p.Close()
+		closeQuietly(p)
 		return nil, fmt.Errorf("start stream: %w", err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -125,8 +125,7 @@ func traffic(ctx context.Context, c talker, first chan<- error) Traffic {
 	for {
 		select {
 		case <-tick.C:
-			// What can't be sent is lost as well: no route, for example.
-			c.send(uint16(t.Sent))
+			_ = c.send(uint16(t.Sent)) // what can't be sent, for want of a route, is lost as well
 			t.Sent++
 		case at := <-answers:
 			if t.received == 0 {

@@ -74,7 +74,8 @@ func Start(s Spec) (Process, error) {
 		return Process{}, fmt.Errorf("start %s: %w", filepath.Base(s.Path), err)
 	}
 	p.Start = st.start
-	go cmd.Wait() // takes the exit status if the starter is still there; init does otherwise
+	// Takes the exit status if the starter is still there then; init does otherwise.
+	go func() { _ = cmd.Wait() }()
 	return p, nil
 }
 
@@ -96,7 +97,7 @@ func (p Process) Signal(sig unix.Signal) error {
 	if err != nil {
 		return fmt.Errorf("signal process %d: %w", p.PID, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }() // it was only read from
 	// The handle is of whoever has the number now: only then look who that is.
 	if !p.Alive() || !marked(p.PID, p.Mark) {
 		return nil
