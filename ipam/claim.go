@@ -115,6 +115,7 @@ func (a *Allocator) claimBlock(ctx context.Context, p pool, cidr netip.Prefix, n
 	}
 	// Known before it exists: should the answer get lost, it is finished later.
 	a.mu.Lock()
+	earlier, unsure := a.claiming[cidr]
 	a.claiming[cidr] = time.Now().Add(recheck)
 	a.mu.Unlock()
 	_, err := a.store.Create(ctx, o)
@@ -126,10 +127,14 @@ func (a *Allocator) claimBlock(ctx context.Context, p pool, cidr netip.Prefix, n
 	if err == nil || errors.Is(err, datastore.ErrExists) {
 		got, why, err = a.finish(ctx, cidr, need)
 	}
-	if !ambiguous(err) {
-		a.mu.Lock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case ambiguous(err):
+	case unsure: // an earlier attempt may still come to pass
+		a.claiming[cidr] = earlier
+	default:
 		delete(a.claiming, cidr)
-		a.mu.Unlock()
 	}
 	return got, why, err
 }
