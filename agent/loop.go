@@ -133,8 +133,7 @@ func (l *loop) currentHost() *kernel.Host {
 // it isn't, there is no desired state and nothing can be removed by mistake.
 func (l *loop) inputs() (calc.Inputs, string) {
 	in := calc.Inputs{
-		Node: l.a.cfg.Node, Store: l.a.mirror.Snapshot(), Host: l.currentHost(),
-		Pods: l.a.pods.Assignments(), RIB: l.a.drv.Speaker.RIB(), Restarting: l.restarting,
+		Node: l.a.cfg.Node, Store: l.a.mirror.Snapshot(), Host: l.currentHost(), RIB: l.a.drv.Speaker.RIB(),
 	}
 	switch {
 	case in.Store == nil:
@@ -144,6 +143,8 @@ func (l *loop) inputs() (calc.Inputs, string) {
 	case !l.recovered.Load():
 		return in, "the addresses in use are not reconciled with the datastore yet"
 	}
+	// Both are right only after the recovery.
+	in.Pods, in.Restarting = l.a.pods.Assignments(), l.restarting
 	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
 	switch {
 	case !ok:
