@@ -101,6 +101,9 @@ func Parse(b []byte) (*Topology, error) {
 	if err := p.errs.ToAggregate(); err != nil {
 		return nil, fmt.Errorf("topology: %w", err)
 	}
+	if err := t.check(); err != nil {
+		return nil, fmt.Errorf("topology: %w", err)
+	}
 	return t, nil
 }
 

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -40,6 +41,23 @@ func (t *Topology) Objects() ([]byte, error) {
 		out = append(append(out, "---\n"...), b...)
 	}
 	return out, nil
+}
+
+// check has the resources pass the door that all resources pass.
+func (t *Topology) check() error {
+	text, err := t.Objects()
+	if err != nil {
+		return err
+	}
+	objects, err := v1.Decode(text)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range objects {
+		errs = append(errs, v1.Check(o))
+	}
+	return errors.Join(errs...)
 }
 
 func (t *Topology) peers() []any {

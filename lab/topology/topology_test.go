@@ -85,6 +85,27 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestExamples(t *testing.T) {
+	paths, err := filepath.Glob("examples/*.yaml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topo, err := topology.Parse(b)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if _, err := topo.Objects(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	const rack = `racks: [{name: r1, subnets: [10.1.0.0/24], nodes: 1}]`
 	tests := []struct{ name, file, want string }{
@@ -109,6 +130,10 @@ func TestRefused(t *testing.T) {
 		{"subnet too small", `racks: [{name: r1, subnets: [10.1.0.0/28], nodes: 5}]`, `racks[0].nodes[4]: Invalid value: "n5": has no address: subnet 10.1.0.0/28 is too small`},
 		{"pool overlaps a rack", rack + "\npools: [{name: p, cidr: 10.1.0.0/16}]", `pools[0].cidr: Invalid value: "10.1.0.0/16": overlaps 10.1.0.0/24 of racks[0].subnets[0]`},
 		{"unknown field of a pool", rack + "\npools: [{name: p, cidr: 10.2.0.0/16, blocksize: 26}]", `unknown field`},
+		{"bad block size", rack + "\npools: [{name: p, cidr: 10.2.0.0/16, blockSize: 9}]", `IPPool p: spec.blockSize: Invalid value: 9`},
+		{"unknown field of a resource", rack + "\nresources: [{apiVersion: cairn.network/v1, kind: IPPool, metadata: {name: p}, spec: {cidrs: 1}}]", `IPPool p: unknown field "spec.cidrs"`},
+		{"bad resource", rack + "\nresources: [{apiVersion: cairn.network/v1, kind: IPPool, metadata: {name: p}, spec: {cidr: x}}]", `IPPool p: spec.cidr`},
+		{"router that nodes can't accept from", rack + "\nrouters: [{name: tor, acceptCIDRs: [192.0.2.1/24]}]", `routers[0].acceptCIDRs[0]`},
 		{"unknown speaker", rack + "\nrouters: [{name: tor, speaker: frr}]", `routers[0].speaker: Unsupported value: "frr"`},
 		{"announces without a speaker", rack + "\nrouters: [{name: tor, speaker: none, announce: [192.0.2.0/24]}]", `need a speaker`},
 	}
