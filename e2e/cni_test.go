@@ -23,6 +23,7 @@ import (
 )
 
 func TestCNI(t *testing.T) {
+	t.Parallel()
 	l := up(t, small)
 	one, two := newRuntime(t, l, "n1"), newRuntime(t, l, "n2")
 

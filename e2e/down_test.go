@@ -59,6 +59,7 @@ func hostLinks(t *testing.T) string {
 }
 
 func TestDown(t *testing.T) {
+	t.Parallel()
 	links := hostLinks(t)
 	tests := []struct {
 		name  string
@@ -118,6 +119,7 @@ func TestDown(t *testing.T) {
 // TestDownAfterHalfAnUp kills the bringing up at moments spread over the time
 // that it takes.
 func TestDownAfterHalfAnUp(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "topology.yaml")
 	if err := os.WriteFile(file, []byte(small), 0o600); err != nil {
 		t.Fatal(err)
@@ -164,6 +166,7 @@ func TestDownAfterHalfAnUp(t *testing.T) {
 
 // TestLabsSideBySide has two labs with the same addresses at once.
 func TestLabsSideBySide(t *testing.T) {
+	t.Parallel()
 	var labs []*lab.Lab
 	t.Run("first", func(t *testing.T) {
 		labs = append(labs, up(t, small))

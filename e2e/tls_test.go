@@ -85,6 +85,7 @@ func (a *authority) sign(t *testing.T, dir, name string, ip net.IP, until time.T
 // can't trust, or that does not trust theirs. Each says which it is; ctl ends, an
 // agent with what it needs goes on trying.
 func TestEtcdCertificates(t *testing.T) {
+	t.Parallel()
 	l := up(t, small)
 	dir := t.TempDir()
 	good, other := newAuthority(t, dir, "good"), newAuthority(t, dir, "other")

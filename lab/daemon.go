@@ -60,7 +60,10 @@ func (l *Lab) environ(host string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "CAIRN_") || strings.HasPrefix(v, "PATH=")
 	})
-	env = append(env, "PATH="+l.bin+":"+os.Getenv("PATH"), "CAIRN_ETCD_ENDPOINTS="+l.Endpoint())
+	env = append(env,
+		"PATH="+l.bin+":"+os.Getenv("PATH"),
+		"CAIRN_LAB_ROOT="+filepath.Dir(l.dir), "CAIRN_LAB_NAME="+l.Name(), // for a cairn-lab inside
+		"CAIRN_ETCD_ENDPOINTS="+l.Endpoint())
 	if _, isNode := l.Topology.Node(host); isNode {
 		env = append(env, "CAIRN_RUN_DIR="+l.hostFile(host, runDir))
 	}
