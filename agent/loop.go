@@ -39,7 +39,6 @@ type loop struct {
 	ready      atomic.Bool   // a full pass succeeded
 	passing    atomic.Int64  // when the pass under way began, Unix nanoseconds; 0: none
 	passes     atomic.Uint64 // done
-	foreign    atomic.Uint64 // changes of our routes that were not ours
 	state      atomic.Pointer[calc.State]
 	waiting    atomic.Pointer[string] // why there is no pass yet
 
@@ -87,10 +86,7 @@ func (l *loop) turn() <-chan struct{} {
 func (l *loop) observe(e kernel.Event) {
 	news := false
 	for k, v := range e.Routes {
-		if l.routes.Observe(k, v) {
-			news = true
-			l.foreign.Add(1)
-		}
+		news = l.routes.Observe(k, v) || news
 	}
 	if len(e.Down) > 0 {
 		l.forgetLinks(e.Down)

@@ -48,7 +48,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descReady, truth(l.ready.Load()))
 	gauge(descDatastore, truth(m.a.mirror.Snapshot() != nil && m.a.mirror.Down() == nil))
 	counter(descPasses, float64(l.passes.Load()))
-	counter(descForeign, float64(l.foreign.Load()))
+	counter(descForeign, float64(l.routes.Status().Foreign))
 	for table, writes := range map[string]uint64{
 		"sysctls": l.sysctls.Status().Writes, "routes": l.routes.Status().Writes,
 		"bgp_peers": l.peers.Status().Writes, "bgp_paths": l.paths.Status().Writes,

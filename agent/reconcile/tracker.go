@@ -14,6 +14,7 @@ type Status struct {
 	Applied int // wanted, and known to be so
 	Failed  int
 	Writes  uint64 // keys written or deleted so far
+	Foreign uint64 // keys that Observe told of and that had to be put right, so far
 }
 
 // Tracker follows one table: what is wanted in it, what is known of it, what
@@ -21,27 +22,46 @@ type Status struct {
 type Tracker[K, V comparable] struct {
 	name  string
 	table Table[K, V]
-	voids []interface{ Doubt() }
+	voids []interface{ void(clean bool) }
 
 	mu     sync.Mutex
 	want   map[K]V         // the caller's; never changed
 	keep   func(K, V) bool // exempt from deletion
-	known  map[K]V         // the last Read, advanced by writes and events; nil: in doubt
+	known  map[K]V         // the last Read, advanced by writes and events
+	doubt  bool            // known is to be read again
 	failed map[K]Failure
-	missed map[K]*V // told by Observe while known was being read; nil: none is
-	whole  Failure  // of Read, or of a Write as a whole
-	writes uint64
+	whole  Failure // of Read, or of a Write as a whole
+
+	reading bool
+	writing map[K]*V // under way; nil for a key that is being deleted
+	// later holds what the world told in that time, for it may be newer than what
+	// comes of the Read or Write.
+	later     []func()
+	disturbed map[K]struct{} // of which Observe had news since the last set
+	foreign   uint64
+	writes    uint64
 }
 
 // NewTracker returns a tracker of the table; nothing is wanted yet. The name is
 // for errors.
 func NewTracker[K, V comparable](name string, table Table[K, V]) *Tracker[K, V] {
-	return &Tracker[K, V]{name: name, table: table, failed: map[K]Failure{}}
+	return &Tracker[K, V]{name: name, table: table, doubt: true, failed: map[K]Failure{}, disturbed: map[K]struct{}{}}
 }
 
-// Voids says that a write to this table puts others in doubt: a speaker that is
-// started anew has no peers.
-func (t *Tracker[K, V]) Voids(others ...interface{ Doubt() }) { t.voids = others }
+// Voids says that a write to this table voids others, which are trackers too: a
+// speaker that is started anew has no peers, and what failed on the old one may
+// do on this.
+func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids = others }
+
+func (t *Tracker[K, V]) void(clean bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubt = true
+	if clean {
+		clear(t.failed)
+		t.whole = Failure{}
+	}
+}
 
 // Want sets what the table should hold. What is there and not wanted is deleted
 // unless keep, which may be nil, says true. The map must not be changed
@@ -49,25 +69,42 @@ func (t *Tracker[K, V]) Voids(others ...interface{ Doubt() }) { t.voids = others
 func (t *Tracker[K, V]) Want(want map[K]V, keep func(K, V) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	// What failed need not wait for its next try when that is another one.
+	maps.DeleteFunc(t.failed, func(k K, _ Failure) bool {
+		old, was := t.want[k]
+		now, is := want[k]
+		return was != is || old != now
+	})
 	t.want, t.keep = want, keep
 }
 
 // Observe takes the world's word for one key: its value now, or nil if it is
-// gone. It says whether that was news.
+// gone. It says whether that was news, so that another pass is needed.
 func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.known == nil {
-		if t.missed != nil {
-			t.missed[k] = v
-		}
+	written, busy := t.writing[k]
+	if busy || t.reading {
+		t.later = append(t.later, func() { t.note(k, v) })
+	}
+	news := t.note(k, v)
+	if busy { // the echo of our own write is none
+		news = (v == nil) != (written == nil) || v != nil && *v != *written
+	}
+	if !news || t.doubt || t.reading { // the latter two look for themselves
 		return false
 	}
+	t.disturbed[k] = struct{}{}
+	return true
+}
+
+// note makes known what a key is, and says whether it was not.
+func (t *Tracker[K, V]) note(k K, v *V) bool {
 	old, there := t.known[k]
 	switch {
 	case v == nil && there:
 		delete(t.known, k)
-	case v != nil && (!there || old != *v):
+	case v != nil && (!there || old != *v) && t.known != nil:
 		t.known[k] = *v
 	default:
 		return false
@@ -80,14 +117,18 @@ func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 func (t *Tracker[K, V]) Forget(f func(K, V) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.known, f)
+	forget := func() { maps.DeleteFunc(t.known, f) }
+	forget()
+	if t.reading || t.writing != nil {
+		t.later = append(t.later, forget)
+	}
 }
 
-// Doubt drops what is known: the next pass reads the table.
+// Doubt makes the next pass read the table. Until then what is known stands.
 func (t *Tracker[K, V]) Doubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known = nil
+	t.doubt = true
 }
 
 // Known returns a copy of what is known to be in the table.
@@ -124,7 +165,7 @@ func (t *Tracker[K, V]) Err() error {
 func (t *Tracker[K, V]) Status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Status{Wanted: len(t.want), Failed: len(t.failed), Writes: t.writes}
+	s := Status{Wanted: len(t.want), Failed: len(t.failed), Writes: t.writes, Foreign: t.foreign}
 	for k, v := range t.want {
 		if have, ok := t.known[k]; ok && have == v {
 			s.Applied++
@@ -142,20 +183,22 @@ func (t *Tracker[K, V]) set(ctx context.Context) error {
 	}
 	for _, f := range t.failed {
 		if !now.Before(f.Retry) {
-			t.known = nil // what a failed write left is anyone's guess
+			t.doubt = true // what a failed write left is anyone's guess
 			break
 		}
 	}
-	if t.known == nil {
+	if t.doubt {
 		if err := t.read(ctx); err != nil {
 			return t.broken(fmt.Errorf("read: %w", err), now)
 		}
 	}
-	maps.DeleteFunc(t.failed, func(k K, _ Failure) bool {
-		want, wanted := t.want[k]
-		have, there := t.known[k]
-		return wanted == there && want == have
-	})
+	maps.DeleteFunc(t.failed, func(k K, _ Failure) bool { return !t.wrong(k) })
+	for k := range t.disturbed {
+		if t.wrong(k) {
+			t.foreign++
+		}
+	}
+	clear(t.disturbed)
 	set, _ := Diff(t.want, t.known)
 	maps.DeleteFunc(set, func(k K, _ V) bool { return now.Before(t.failed[k].Retry) })
 	if len(set) == 0 {
@@ -168,41 +211,43 @@ func (t *Tracker[K, V]) del(ctx context.Context) error {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.doubt { // since set: nothing goes on a mere belief
+		return nil
+	}
 	var del []K
-	for k, v := range t.known {
-		if _, ok := t.want[k]; ok || now.Before(t.failed[k].Retry) || t.keep != nil && t.keep(k, v) {
-			continue
+	for k := range t.known {
+		if _, wanted := t.want[k]; !wanted && t.wrong(k) && !now.Before(t.failed[k].Retry) {
+			del = append(del, k)
 		}
-		del = append(del, k)
 	}
 	return t.write(ctx, nil, del, now)
 }
 
+// wrong says whether a key is not known to be as it should.
+func (t *Tracker[K, V]) wrong(k K) bool {
+	want, wanted := t.want[k]
+	have, there := t.known[k]
+	if there && !wanted {
+		return t.keep == nil || !t.keep(k, have)
+	}
+	return wanted != there || want != have
+}
+
 // read makes known what the table holds. It lets go of the lock meanwhile, so
-// that those who ask needn't wait for the world; what the world tells in that
-// time may be missing from the answer and is added to it.
+// that those who ask needn't wait for the world.
 func (t *Tracker[K, V]) read(ctx context.Context) error {
-	t.missed = map[K]*V{}
+	t.doubt, t.reading = false, true
 	t.mu.Unlock()
 	known, err := t.table.Read(ctx)
 	t.mu.Lock()
-	missed := t.missed
-	t.missed = nil
+	t.reading = false
 	if err != nil {
-		return err
+		t.doubt = true
+	} else if t.known = known; known == nil {
+		t.known = map[K]V{}
 	}
-	if known == nil {
-		known = map[K]V{}
-	}
-	for k, v := range missed {
-		if v == nil {
-			delete(known, k)
-		} else {
-			known[k] = *v
-		}
-	}
-	t.known = known
-	return nil
+	t.catchUp()
+	return err
 }
 
 // write writes and takes down what came of it. Either set or del is empty.
@@ -210,21 +255,30 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 	if len(set)+len(del) == 0 {
 		return nil
 	}
+	t.writing = make(map[K]*V, len(set)+len(del))
+	for k, v := range set {
+		t.writing[k] = &v
+	}
+	for _, k := range del {
+		t.writing[k] = nil
+	}
 	t.mu.Unlock()
 	err := t.table.Write(ctx, set, del)
 	for _, o := range t.voids {
-		o.Doubt()
+		o.void(err == nil)
 	}
 	t.mu.Lock()
+	t.writing = nil
+	defer t.catchUp()
 	failed, whole := split[K](err)
 	if whole != nil {
-		t.known = nil
+		t.doubt = true
 		return t.broken(fmt.Errorf("write: %w", whole), now)
 	}
 	t.whole = Failure{}
 	for k, v := range set {
 		t.settle(k, failed[k], now)
-		if t.known != nil && failed[k] == nil {
+		if failed[k] == nil {
 			t.known[k] = v
 		}
 	}
@@ -235,6 +289,14 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 		}
 	}
 	return nil
+}
+
+// catchUp adds what the world told meanwhile.
+func (t *Tracker[K, V]) catchUp() {
+	for _, f := range t.later {
+		f()
+	}
+	t.later = nil
 }
 
 // settle takes down what came of writing a key.
