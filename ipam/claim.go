@@ -49,7 +49,10 @@ func (a *Allocator) claimBlocks(ctx context.Context) error {
 func (a *Allocator) nextClaim(now time.Time) (pool, int, bool) {
 	for _, d := range a.sortedDemands() {
 		t := a.tally(d, now, nil)
-		need, last := t.target()-t.ready, recheck
+		need, last := t.target()-t.ready-t.spread, recheck
+		if t.ready < t.target() && t.spread > 0 {
+			a.kick() // requests came meanwhile; the own blocks have some for them
+		}
 		if d.waiting > 0 {
 			last = fullFor
 		} else {

@@ -245,6 +245,10 @@ func (w *world) check() {
 	}
 	for _, n := range w.nodes {
 		a := n.process.a
+		// Since it calmed down; what spins does thousands of rounds.
+		if a.begun > 1000 {
+			t.Errorf("%s: %d rounds of the writer", n.name, a.begun)
+		}
 		if is := a.Issues(); len(is) > 0 {
 			t.Errorf("%s: issues %v", n.name, is)
 		}

@@ -104,12 +104,13 @@ func (p *process) alive() bool {
 }
 
 // call performs a call to the datastore, or something like it.
-func (p *process) call(do func() error) error {
-	f, dies := p.strike(true)
+func call[T any](p *process, do func() (T, error)) (T, error) {
+	var none, out T
 	var err error
+	f, dies := p.strike(true)
 	switch f {
 	case fine, lostAnswer:
-		err = do()
+		out, err = do()
 	case late:
 		p.node.w.tasks.Go(func() {
 			p.node.w.mu.Lock()
@@ -123,41 +124,38 @@ func (p *process) call(do func() error) error {
 	}
 	switch {
 	case dies:
-		return errDead
+		return none, errDead
 	case f != fine:
-		return fmt.Errorf("%w: by the test", datastore.ErrUnavailable)
+		return none, fmt.Errorf("%w: by the test", datastore.ErrUnavailable)
 	}
-	return err
-}
-
-// A process is its own datastore.Store.
-
-func (p *process) Get(ctx context.Context, key datastore.Key) (o v1.Object, err error) {
-	err = p.call(func() (err error) { o, err = p.node.w.Get(ctx, key); return })
-	return o, err
-}
-
-func (p *process) List(ctx context.Context, kind string) (os []v1.Object, err error) {
-	err = p.call(func() (err error) { os, err = p.node.w.List(ctx, kind); return })
-	return os, err
-}
-
-func (p *process) Create(ctx context.Context, in v1.Object) (v1.Object, error) {
-	in = in.DeepCopyObject().(v1.Object)
-	var out v1.Object
-	err := p.call(func() (err error) { out, err = p.node.w.Create(context.WithoutCancel(ctx), in); return })
 	return out, err
 }
 
-func (p *process) Update(ctx context.Context, in v1.Object) (v1.Object, error) {
-	in = in.DeepCopyObject().(v1.Object)
-	var out v1.Object
-	err := p.call(func() (err error) { out, err = p.node.w.Update(context.WithoutCancel(ctx), in); return })
-	return out, err
+// A process is its own datastore.Store. What it was told to write is written
+// even if its context ends meanwhile.
+
+func (p *process) Get(ctx context.Context, key datastore.Key) (v1.Object, error) {
+	return call(p, func() (v1.Object, error) { return p.node.w.Get(ctx, key) })
+}
+
+func (p *process) List(ctx context.Context, kind string) ([]v1.Object, error) {
+	return call(p, func() ([]v1.Object, error) { return p.node.w.List(ctx, kind) })
+}
+
+func (p *process) Create(ctx context.Context, o v1.Object) (v1.Object, error) {
+	o, ctx = o.DeepCopyObject().(v1.Object), context.WithoutCancel(ctx)
+	return call(p, func() (v1.Object, error) { return p.node.w.Create(ctx, o) })
+}
+
+func (p *process) Update(ctx context.Context, o v1.Object) (v1.Object, error) {
+	o, ctx = o.DeepCopyObject().(v1.Object), context.WithoutCancel(ctx)
+	return call(p, func() (v1.Object, error) { return p.node.w.Update(ctx, o) })
 }
 
 func (p *process) Delete(ctx context.Context, key datastore.Key, revision string) error {
-	return p.call(func() error { return p.node.w.Delete(context.WithoutCancel(ctx), key, revision) })
+	ctx = context.WithoutCancel(ctx)
+	_, err := call(p, func() (any, error) { return nil, p.node.w.Delete(ctx, key, revision) })
+	return err
 }
 
 func (p *process) Watch(context.Context, string, func(datastore.Event)) error { return errDead }

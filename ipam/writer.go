@@ -16,6 +16,9 @@ import (
 
 // Times of the writer.
 const (
+	// gap lies at least between the beginnings of two rounds: what comes in
+	// meanwhile is written together.
+	gap      = 5 * time.Millisecond
 	minDelay = 50 * time.Millisecond // after a failed round, doubled for each further one
 	maxDelay = 3 * time.Second
 	// resync is how long a block goes unread: it may have been changed by hand.
@@ -32,10 +35,8 @@ const (
 func (a *Allocator) Run(ctx context.Context) error {
 	delay := minDelay
 	for {
+		start := time.Now()
 		next, err := a.round(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
 		work := (<-chan struct{})(a.work)
 		if err != nil {
 			// Not before the delay is over, however much work comes in.
@@ -44,16 +45,22 @@ func (a *Allocator) Run(ctx context.Context) error {
 		} else {
 			delay = minDelay
 		}
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-		case <-work:
-		case <-timer.C:
-		}
-		timer.Stop()
+		wait(ctx, next, work)
+		wait(ctx, gap-time.Since(start), nil)
 		if ctx.Err() != nil {
 			return nil
 		}
+	}
+}
+
+// wait returns after that time, when work comes in, or when ctx is done.
+func wait(ctx context.Context, d time.Duration, work <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-work:
+	case <-timer.C:
 	}
 }
 
@@ -262,14 +269,21 @@ func (a *Allocator) amend(o *v1.IPAMBlock, cidr netip.Prefix, c change) (bool, m
 	if c.confirm && s.Node == a.node && s.State != v1.BlockConfirmed {
 		s.State, changed = v1.BlockConfirmed, true
 	}
+	lingering := 0
 	if b := a.blocks[cidr]; b != nil {
+		lingering = len(b.slots)
 		for _, ip := range slices.SortedFunc(maps.Keys(b.slots), netip.Addr.Compare) {
 			changed = a.amendSlot(s, b.slots[ip], slices.Contains(c.give, ip)) || changed
 		}
 	}
 	rests := map[netip.Addr]time.Time{}
-	if s.Node == a.node && s.State == v1.BlockConfirmed {
-		for _, f := range free(s, time.Now(), a.coolDown, c.take) {
+	if c.take > 0 && s.Node == a.node && s.State == v1.BlockConfirmed {
+		for _, f := range free(s, time.Now(), a.coolDown, c.take+lingering) {
+			// A slot that is free here was given back by a write whose answer got
+			// lost. It ends with this one; then the address may be taken anew.
+			if len(rests) == c.take || a.slots[f.addr] != nil {
+				continue
+			}
 			changed = hold(s, f.addr, a.node) == nil || changed
 			rests[f.addr] = f.since
 		}
