@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -270,7 +272,7 @@ func next(w io.Writer, l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
-	self := os.Args[0]
+	self := self()
 	router, node := l.Topology.Routers[0].Name, l.Topology.Nodes[0].Name
 	first, last := pods[0], pods[len(pods)-1]
 	_, err = fmt.Fprintf(w, `
@@ -285,6 +287,18 @@ Try next:
 %[1]s --help shows more; %[1]s down --name %[6]s removes it all.
 `, self, node, first, last.Addrs[0], router, l.Name())
 	return err
+}
+
+// self returns how to call this program from here.
+func self() string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return os.Args[0]
+	}
+	if short, err := filepath.Rel(wd, os.Args[0]); err == nil && filepath.IsAbs(os.Args[0]) && !strings.HasPrefix(short, "..") {
+		return short
+	}
+	return os.Args[0]
 }
 
 func outputFlag(cmd *cobra.Command, output *string) {
