@@ -37,7 +37,7 @@ type Options struct {
 	Store   datastore.Store // holds the blocks
 	Journal string          // path of the journal; its folder is made if missing
 	// Reserve is how many free addresses the node keeps for each family, ready to
-	// be handed out without the datastore. Default 16.
+	// be handed out without the datastore. Default 16; negative: none.
 	Reserve int
 	// CoolDown is how long an address rests after it was freed. Default 30 s;
 	// negative: not at all.
@@ -116,11 +116,11 @@ type entry struct {
 // slot is an address.
 type slot struct {
 	addr   netip.Addr
-	block  *block // nil: not known to lie in one
-	held   bool   // by this node, as the datastore says
-	user   *entry // nil: nobody
-	since  time.Time
-	giving bool // a write that gives it back may be under way: never use it
+	block  *block    // nil: not known to lie in one
+	held   bool      // by this node, as the datastore says
+	user   *entry    // nil: nobody
+	since  time.Time // when it was freed; zero: it was not used yet, or long ago
+	giving bool      // a write that gives it back may be under way: never use it
 }
 
 // block is what the datastore said of a block that concerns this node.
@@ -139,7 +139,7 @@ type block struct {
 func Open(o Options) (*Allocator, error) {
 	a := &Allocator{
 		node: o.Node, store: o.Store,
-		reserve:  cmp.Or(o.Reserve, 16),
+		reserve:  max(cmp.Or(o.Reserve, 16), 0),
 		coolDown: max(cmp.Or(o.CoolDown, 30*time.Second), 0),
 		wait:     cmp.Or(o.Wait, 5*time.Second),
 		changed:  make(chan struct{}, 1),

@@ -78,6 +78,7 @@ func (a *Allocator) Release(ctx context.Context, h Handle) (Assignment, bool, er
 	close(e.busy)
 	e.busy = nil
 	if err != nil {
+		a.kick() // to repair the journal
 		return Assignment{}, false, fmt.Errorf("release %s: %w", h, err)
 	}
 	delete(a.entries, h)
@@ -184,15 +185,10 @@ func (a *Allocator) holds(e *entry) bool {
 
 // fits says whether an assignment answers a request.
 func fits(as Assignment, r Request) error {
-	for _, f := range []struct {
-		name        string
-		asked, have bool
-	}{{"IPv4", r.IPv4, as.IPv4.IsValid()}, {"IPv6", r.IPv6, as.IPv6.IsValid()}} {
-		if (r.IPv4 || r.IPv6) && f.asked != f.have {
-			return fmt.Errorf("%w: it has addresses of other families already: %v", ErrInvalid, as.Addrs())
-		}
+	if !r.IPv4 && !r.IPv6 || r.IPv4 == as.IPv4.IsValid() && r.IPv6 == as.IPv6.IsValid() {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: it has addresses of other families already: %v", ErrInvalid, as.Addrs())
 }
 
 // choose returns the demands that a request is part of, one for each family
@@ -232,6 +228,16 @@ func (a *Allocator) demandFor(ip4 bool, wanted []string) *demand {
 	return d
 }
 
+// poolsFor returns the pools that a demand is served from now; none if one of
+// those asked for can't be used any more.
+func (a *Allocator) poolsFor(d *demand) []pool {
+	pools, err := choose(a.pools, d.ip4, d.wanted)
+	if err != nil {
+		return nil
+	}
+	return pools
+}
+
 // pick takes an address for each demand from the reserve, or none at all and
 // returns nil.
 func (a *Allocator) pick(r Request, demands []*demand) *entry {
@@ -263,8 +269,7 @@ func (a *Allocator) pick(r Request, demands []*demand) *entry {
 
 // first returns the address that is next for a demand; nil: there is none.
 func (a *Allocator) first(d *demand, now time.Time) *slot {
-	pools, _ := choose(a.pools, d.ip4, d.wanted)
-	for _, p := range pools {
+	for _, p := range a.poolsFor(d) {
 		for _, s := range a.idle {
 			if s.block.spec.Pool == p.name && a.usable(s.block) && rested(s.since, now, a.coolDown) {
 				return s
@@ -303,8 +308,7 @@ func (a *Allocator) exhausted(ctx context.Context, demands []*demand, since int)
 }
 
 func (a *Allocator) fullError(d *demand) error {
-	pools, _ := choose(a.pools, d.ip4, d.wanted)
-	return fmt.Errorf("%w: full for this node: %s pools %s", ErrExhausted, familyOf(d.ip4), names(pools))
+	return fmt.Errorf("%w: full for this node: %s pools %s", ErrExhausted, familyOf(d.ip4), names(a.poolsFor(d)))
 }
 
 // firstRested returns when the next resting address may be used for a demand;

@@ -63,8 +63,7 @@ func (a *Allocator) nextClaim(now time.Time) (pool, int, bool) {
 			d.fullAt = 0
 			continue
 		}
-		pools, _ := choose(a.pools, d.ip4, d.wanted)
-		for _, p := range pools {
+		for _, p := range a.poolsFor(d) {
 			if at, full := a.full[p.name]; !full || now.Sub(at) >= last {
 				return p, need, true
 			}
@@ -314,86 +313,6 @@ func (a *Allocator) releaseBlock(ctx context.Context, cidr netip.Prefix) error {
 	}
 	_, _, err = a.finish(ctx, cidr, 0)
 	return err
-}
-
-// hasOrphans says whether addresses are in use that are not known to lie in a
-// block. Called with the lock held.
-func (a *Allocator) hasOrphans() bool {
-	for _, s := range a.slots {
-		if s.user != nil && s.block == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// findBlocks finds the blocks of addresses in use that are not known to lie in
-// one, or claims them.
-func (a *Allocator) findBlocks(ctx context.Context) error {
-	a.mu.Lock()
-	due := a.hasOrphans() && !a.orphans.After(time.Now())
-	a.mu.Unlock()
-	if !due {
-		return nil
-	}
-	blocks, err := a.listBlocks(ctx)
-	if err != nil {
-		return err
-	}
-	a.mu.Lock()
-	missing := a.attach(blocks)
-	a.orphans = time.Now().Add(recheck)
-	a.mu.Unlock()
-	for cidr, p := range missing {
-		if _, _, err := a.claimBlock(ctx, p, cidr, 0); err != nil {
-			return fmt.Errorf("claim block %s of addresses in use: %w", cidr, err)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	if blocks, err = a.listBlocks(ctx); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	a.attach(blocks)
-	a.mu.Unlock()
-	return nil
-}
-
-// attach ties addresses in use to the blocks that they lie in, and returns the
-// blocks to claim for the others. Called with the lock held.
-func (a *Allocator) attach(blocks []*v1.IPAMBlock) map[netip.Prefix]pool {
-	missing := map[netip.Prefix]pool{}
-	for ip, s := range a.slots {
-		if s.user == nil || s.block != nil {
-			continue
-		}
-		i := slices.IndexFunc(blocks, func(o *v1.IPAMBlock) bool {
-			cidr, err := check(&o.Spec)
-			return err == nil && cidr.Contains(ip)
-		})
-		if i >= 0 {
-			cidr, _ := netip.ParsePrefix(blocks[i].Spec.CIDR)
-			b := a.blocks[cidr]
-			if b == nil {
-				b = &block{cidr: cidr, spec: blocks[i].Spec, slots: map[netip.Addr]*slot{}}
-				a.blocks[cidr] = b
-			}
-			s.block, b.slots[ip] = b, s
-			a.settled(ip.String())
-			a.touch(s)
-			continue
-		}
-		reason := "no block holds it, and none could be claimed yet"
-		if j := slices.IndexFunc(a.pools, func(p pool) bool { return p.cidr.Contains(ip) }); j >= 0 {
-			missing[a.pools[j].blockAt(ip)] = a.pools[j]
-		} else {
-			reason = "no pool has it, so the node can't hold it"
-		}
-		a.report(ip.String(), addressIssue(s, reason))
-	}
-	return missing
 }
 
 // claimsOf returns the blocks there are, except those whose range is unreadable.

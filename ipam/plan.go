@@ -14,6 +14,7 @@ import (
 // tally is what a demand has.
 type tally struct {
 	demand  *demand
+	served  []*block
 	reserve int
 	ready   int // held, unused and rested
 	resting int // held and unused, but not rested
@@ -33,10 +34,7 @@ func (t tally) limit() int { return 2*t.reserve + t.demand.waiting }
 // served returns the blocks from which a demand may be served, in the order in
 // which to use them.
 func (a *Allocator) served(d *demand) []*block {
-	pools, err := choose(a.pools, d.ip4, d.wanted)
-	if err != nil {
-		return nil
-	}
+	pools := a.poolsFor(d)
 	var out []*block
 	for _, b := range a.blocks {
 		if p, ok := a.poolOf(b); ok && a.usable(b) && slices.Contains(pools, p) {
@@ -54,8 +52,8 @@ func (a *Allocator) served(d *demand) []*block {
 
 // tally counts what a demand has outside the given blocks.
 func (a *Allocator) tally(d *demand, now time.Time, outside map[*block]bool) tally {
-	t := tally{demand: d, reserve: a.reserve}
-	for _, b := range a.served(d) {
+	t := tally{demand: d, served: a.served(d), reserve: a.reserve}
+	for _, b := range t.served {
 		if outside[b] {
 			continue
 		}
@@ -120,7 +118,7 @@ func (a *Allocator) plan(now time.Time) map[netip.Prefix]change {
 	}
 	for i, t := range tallies {
 		need := t.target() - t.ready
-		for _, b := range a.served(t.demand) {
+		for _, b := range t.served {
 			if spare[b] || need <= 0 {
 				continue
 			}
@@ -133,7 +131,7 @@ func (a *Allocator) plan(now time.Time) map[netip.Prefix]change {
 			todo[b.cidr] = c
 			need -= n
 			for j := i + 1; j < len(tallies); j++ {
-				if slices.Contains(a.served(tallies[j].demand), b) {
+				if slices.Contains(tallies[j].served, b) {
 					tallies[j].ready += n
 				}
 			}
@@ -156,7 +154,7 @@ func (a *Allocator) surplus(now time.Time, spare map[*block]bool, tallies []tall
 		var of []*tally
 		beyond := true
 		for i := range tallies {
-			if t := &tallies[i]; slices.Contains(a.served(t.demand), s.block) {
+			if t := &tallies[i]; slices.Contains(t.served, s.block) {
 				of = append(of, t)
 				beyond = beyond && t.ready+t.resting > t.limit() && (!ready || t.ready > t.target())
 			}
@@ -219,10 +217,7 @@ func (a *Allocator) dispensable(b *block, spare map[*block]bool, now time.Time) 
 		return false
 	}
 	for _, d := range a.demands {
-		if !slices.Contains(a.served(d), b) {
-			continue
-		}
-		if t := a.tally(d, now, spare); t.ready+t.spread < t.limit() {
+		if t := a.tally(d, now, spare); slices.Contains(t.served, b) && t.ready+t.spread < t.limit() {
 			return false
 		}
 	}

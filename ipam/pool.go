@@ -144,6 +144,16 @@ func (c claims) overlap(p netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// around returns a block that an address lies in.
+func (c claims) around(a netip.Addr) (netip.Prefix, bool) {
+	for _, size := range c.sizes {
+		if b, err := a.Prefix(size); err == nil && c.exact[b] {
+			return b, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
 // count returns how many blocks of exactly the pool's own size lie in it.
 func (c claims) count(p pool) float64 {
 	n := 0.0

@@ -58,6 +58,9 @@ func (a *Allocator) Recover(ctx context.Context, live []Assignment) error {
 		if concerns(o, a.node) {
 			b := a.absorb(o, rests)
 			b.dirty = true // owners may differ
+		} else if _, err := check(&o.Spec); err != nil && o.Spec.Node == a.node {
+			about := datastore.KeyOf(o).String()
+			a.report(about, v1.Issue{Object: about, Reason: fmt.Sprintf("%v: %v; its addresses can't be used", errUnsound, err)})
 		}
 	}
 	a.recovered = true

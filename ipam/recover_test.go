@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
 )
 
 // put stores a block as an earlier agent left it.
@@ -278,6 +279,29 @@ func TestRecoverWithoutJournalRestsAll(t *testing.T) {
 		if err != nil || next.IPv4 == first.IPv4 {
 			t.Fatalf("got %v, %v", next.Addrs(), err)
 		}
+	})
+}
+
+func TestRecoverWithUnsoundBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, testPool("four", "10.0.0.0/24", 26))
+		for _, s := range []*v1.IPAMBlockSpec{
+			used("10.0.0.0/26", "four", "n1", v1.BlockConfirmed, "10.0.0.2@n1", "10.0.0.1@n1"),
+			used("10.0.0.64/26", "four", "n2", v1.BlockConfirmed, "10.0.0.99@n2", "10.0.0.98@n2"),
+		} {
+			o := &v1.IPAMBlock{TypeMeta: metav1.TypeMeta{APIVersion: v1.APIVersion, Kind: "IPAMBlock"}, Spec: *s}
+			o.Name = v1.BlockName(netip.MustParsePrefix(s.CIDR))
+			if _, err := c.Create(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.PutRaw(datastore.Key{Kind: "IPAMBlock", Name: "10-0-0-128-26"}, []byte("{"))
+		a := c.start(t, Options{}, assignment("a", "10.0.0.1"))
+		as, err := a.Assign(t.Context(), request("b"))
+		if err != nil || !netip.MustParsePrefix("10.0.0.192/26").Contains(as.IPv4) {
+			t.Errorf("got %v, %v; want one of the only sound block", as.Addrs(), err)
+		}
+		checkIssues(t, a, []string{"IPAMBlock 10-0-0-0-26: unsound block", "used by a/eth0 on this node"})
 	})
 }
 

@@ -157,7 +157,7 @@ func (a *Allocator) nextLook(now time.Time) time.Duration {
 		earlier(a.orphans)
 	}
 	for _, d := range a.demands {
-		if t := a.tally(d, now, nil); t.ready < t.target() {
+		if t := a.tally(d, now, nil); t.ready < t.target() && len(a.poolsFor(d)) > 0 {
 			earlier(a.firstRested(d, now))
 			if d.waiting > 0 {
 				earlier(now.Add(fullFor))
@@ -221,9 +221,10 @@ func (a *Allocator) settle(ctx context.Context, cidr netip.Prefix, c change) err
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	b := a.blocks[cidr]
-	about := "IPAMBlock " + v1.BlockName(cidr)
+	about := blockKey(cidr).String()
 	switch {
 	case errors.Is(err, datastore.ErrNotFound):
+		a.settled(about)
 		a.lose(cidr)
 		return nil
 	case errors.Is(err, errUnsound), errors.Is(err, datastore.ErrBroken):
@@ -288,13 +289,11 @@ func (a *Allocator) amend(o *v1.IPAMBlock, cidr netip.Prefix, c change) (bool, m
 			rests[f.addr] = f.since
 		}
 	}
-	// Addresses held that the allocator does not know, for an answer got lost.
+	// Nobody uses an address that the allocator does not know.
 	for _, al := range s.Allocations {
 		ip := parsed(al.Address)
-		if _, taken := rests[ip]; al.Node == a.node && a.slots[ip] == nil && !taken {
-			if al.Owner != nil {
-				changed = own(s, ip, a.node, nil) == nil || changed
-			}
+		if al.Node == a.node && al.Owner != nil && a.slots[ip] == nil {
+			changed = own(s, ip, a.node, nil) == nil || changed
 		}
 	}
 	return changed, rests
