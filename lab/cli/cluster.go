@@ -280,7 +280,7 @@ Try next:
   the routes in a node's kernel, by Cairn's protocol number
     %[1]s exec %[2]s -- ip route show proto 202
   a ping between racks, as the router sees it: the pods' own addresses, no tunnel, no NAT
-    %[1]s exec %[3]s -- ping -q -c 3 -i 0.2 %[4]s & %[1]s exec %[5]s -- timeout 2 tcpdump -ni any icmp
+    %[1]s exec %[3]s -- ping -q -c 10 -i 0.2 %[4]s & %[1]s exec %[5]s -- timeout 2 tcpdump -ni any icmp
   why each route is there, or is not
     %[1]s ctl --node %[2]s route
 
