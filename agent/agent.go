@@ -74,7 +74,6 @@ type Agent struct {
 	loop   *loop
 	pub    *publisher
 	spool  spool
-	gone   collector // used by the loop only
 
 	conditions conditions
 }
@@ -117,6 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	task("host", func(ctx context.Context) error { return a.drv.Host.Watch(ctx, a.loop.observe) })
 	task("addresses", a.runPods)
 	task("loop", a.loop.run)
+	task("collector", a.runCollector)
 	task("publish", a.pub.run)
 	task("CNI", a.serveCNI)
 	task("API", a.serveAPI)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,23 +24,36 @@ func TestCollector(t *testing.T) {
 		return h
 	}
 	both := host(linkOf(a, "a"), linkOf(b, "b"))
+	none := host(linkOf(a, "a"))
+	type look struct {
+		after time.Duration // of the look before
+		host  *kernel.Host
+	}
 	for _, test := range []struct {
 		name  string
-		looks []*kernel.Host
+		looks []look
 		want  []ipam.Handle // at the last look
 	}{
-		{"all there", []*kernel.Host{both, both, both}, nil},
-		{"gone once", []*kernel.Host{both, host(linkOf(a, "a"))}, nil},
-		{"gone twice", []*kernel.Host{host(linkOf(a, "a")), host(linkOf(a, "a"))}, []ipam.Handle{b.Handle}},
-		{"gone, back, gone", []*kernel.Host{host(linkOf(a, "a")), both, host(linkOf(a, "a"))}, nil},
-		{"the link is another container's", []*kernel.Host{host(linkOf(a, "a"), linkOf(b, "b2")), host(linkOf(a, "a"), linkOf(b, "b2"))}, []ipam.Handle{b.Handle}},
-		{"a link without our mark", []*kernel.Host{host(linkOf(a, "a"), kernel.Link{Name: b.HostLink}), host(linkOf(a, "a"), kernel.Link{Name: b.HostLink})}, []ipam.Handle{b.Handle}},
+		{"all there", []look{{0, both}, {collectAfter, both}}, nil},
+		{"gone once", []look{{0, both}, {collectAfter, none}}, nil},
+		{"gone twice", []look{{0, none}, {collectAfter, none}}, []ipam.Handle{b.Handle}},
+		{"gone twice, not for long enough", []look{{0, none}, {collectAfter - 1, none}}, nil},
+		{"gone many times, for long enough", []look{{0, none}, {collectAfter - 1, none}, {1, none}}, []ipam.Handle{b.Handle}},
+		{"gone, back, gone", []look{{0, none}, {collectAfter, both}, {collectAfter, none}}, nil},
+		{"the link is another container's", []look{
+			{0, host(linkOf(a, "a"), linkOf(b, "b2"))}, {collectAfter, host(linkOf(a, "a"), linkOf(b, "b2"))},
+		}, []ipam.Handle{b.Handle}},
+		{"a link without our mark", []look{
+			{0, host(linkOf(a, "a"), kernel.Link{Name: b.HostLink})}, {collectAfter, host(linkOf(a, "a"), kernel.Link{Name: b.HostLink})},
+		}, []ipam.Handle{b.Handle}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var c collector
 			var got []ipam.Handle
-			for _, h := range test.looks {
-				got = c.next(h, ipam.NewAssignments(a, b))
+			var now time.Time
+			for _, l := range test.looks {
+				now = now.Add(l.after)
+				got = c.next(l.host, ipam.NewAssignments(a, b), now)
 			}
 			if d := cmp.Diff(test.want, got); d != "" {
 				t.Errorf("(-want +got):\n%s", d)

@@ -197,7 +197,6 @@ func (l *loop) run(ctx context.Context) error {
 		case <-retry.C:
 		case <-resync.C:
 			l.doubtAll()
-			l.a.collect(ctx)
 			resync.Reset(l.jittered())
 		}
 	}

@@ -17,11 +17,15 @@ const readyWait = 10 * time.Second
 // runPods brings journal, datastore and kernel into agreement, then keeps the
 // datastore informed of who uses which address.
 func (a *Agent) runPods(ctx context.Context) error {
-	for a.mirror.Snapshot() == nil || a.loop.currentHost() == nil {
+	for {
+		turn := a.loop.turn()
+		if a.mirror.Snapshot() != nil && a.loop.currentHost() != nil {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.loop.turn():
+		case <-turn:
 		}
 	}
 	if err := a.takeOver(ctx); err != nil {
@@ -96,7 +100,7 @@ func (a *Agent) CNI(ctx context.Context, req protocol.Request) protocol.Response
 	case protocol.VerbDel:
 		err = a.del(ctx, handleOf(req))
 	case protocol.VerbCheck:
-		resp, err = a.check(handleOf(req))
+		resp, err = a.check(ctx, handleOf(req))
 	case protocol.VerbStatus:
 		err = a.canAdd()
 	case protocol.VerbGC:
@@ -147,7 +151,8 @@ func (a *Agent) canAdd() error {
 	return nil
 }
 
-// awaitReady waits a little for an agent that is starting.
+// awaitReady waits a little for an agent that is starting. Who asks and has gone
+// meanwhile gets an error.
 func (a *Agent) awaitReady(ctx context.Context) error {
 	timeout := time.NewTimer(readyWait)
 	defer timeout.Stop()
@@ -155,7 +160,7 @@ func (a *Agent) awaitReady(ctx context.Context) error {
 		turn := a.loop.turn()
 		err := a.canAdd()
 		if err == nil {
-			return nil
+			return ctx.Err()
 		}
 		select {
 		case <-ctx.Done():
@@ -241,6 +246,12 @@ func (a *Agent) whyNot(as ipam.Assignment) string {
 	if h := a.loop.currentHost(); h != nil && !attached(h, as) {
 		return "the host has no link " + as.HostLink + " of this container"
 	}
+	if why := a.loop.waiting.Load(); why != nil {
+		return *why
+	}
+	if err := a.loop.routes.Err(); err != nil {
+		return err.Error()
+	}
 	failures := a.loop.routes.Failures()
 	for _, ip := range as.Addrs() {
 		if f, ok := failures[kernel.HostRoute(ip)]; ok {
@@ -250,7 +261,10 @@ func (a *Agent) whyNot(as ipam.Assignment) string {
 	return "the link is down"
 }
 
-func (a *Agent) check(h ipam.Handle) (protocol.Response, error) {
+func (a *Agent) check(ctx context.Context, h ipam.Handle) (protocol.Response, error) {
+	if err := a.awaitReady(ctx); err != nil {
+		return protocol.Response{}, err
+	}
 	as, err := a.known(h)
 	if err != nil {
 		return protocol.Response{}, err
