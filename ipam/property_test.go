@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,15 +23,21 @@ import (
 // use twice, on a node that does not hold it, or before it has rested. In the end
 // the datastore, the journals and the kernels agree, and nothing has leaked.
 func TestAnythingCanFail(t *testing.T) {
-	seeds := uint64(40)
+	seeds := 40
 	if testing.Short() {
 		seeds = 10
+	}
+	if text := os.Getenv("CAIRN_SEEDS"); text != "" { // for a soak
+		var err error
+		if seeds, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
 	}
 	total := map[string]int{}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, seed,
+				w := newWorld(t, uint64(seed),
 					testPool("a4", "10.0.0.0/25", 29), testPool("b4", "10.1.0.0/28", 32),
 					testPool("c6", "fd00::/121", 125), testPool("d6", "fd01::/124", 128))
 				w.live(150)
