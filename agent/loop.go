@@ -145,7 +145,7 @@ func (l *loop) inputs() (calc.Inputs, string) {
 	switch {
 	case !ok:
 		return in, "the datastore holds no Node " + in.Node
-	case addrsOf(node) != l.a.wantedAddrs(in.Store):
+	case addrsOf(node) != l.a.wantedAddrs(addrsOf(node)):
 		return in, "the Node's addresses are being corrected"
 	}
 	return in, ""
@@ -275,8 +275,11 @@ func (l *loop) offerPools(in calc.Inputs) {
 	if old != nil && old.Part("IPPool") == in.Store.Part("IPPool") && old.Part("Node") == in.Store.Part("Node") {
 		return
 	}
+	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
+	if !ok {
+		return // a Node that comes back shall find the pools that it left
+	}
 	l.snapshot = in.Store
-	node, _ := datastore.Get[*v1.Node](in.Store, "", in.Node)
 	l.a.pods.SetPools(datastore.Sorted[*v1.IPPool](in.Store), node)
 }
 

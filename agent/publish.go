@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cairn.network/cairn/agent/reconcile"
+	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
 )
 
@@ -25,6 +26,7 @@ type publisher struct {
 	node      *reconcile.Tracker[struct{}, nodeAddrs]
 	endpoints *reconcile.Tracker[datastore.Key, endpoint]
 	status    *reconcile.Tracker[struct{}, statusText]
+	addrs     nodeAddrs // that the Node had when it was last there
 	lastError string
 
 	dirty bool      // the status may have changed since it was taken
@@ -67,10 +69,17 @@ func (p *publisher) once(ctx context.Context) time.Time {
 		return now.Add(statusBeat) // a turn comes before
 	}
 	p.node.Doubt() // read from the mirror, so it costs nothing
-	p.node.Want(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(snapshot)}, nil)
-	p.endpoints.Want(p.a.wantedEndpoints(), nil)
+	if n, ok := datastore.Get[*v1.Node](snapshot, "", p.a.cfg.Node); ok {
+		p.addrs = addrsOf(n)
+	}
+	p.node.Want(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(p.addrs)}, nil)
 	p.takeStatus(ctx, now)
-	retry, err := reconcile.Pass(ctx, []reconcile.Step{p.node}, []reconcile.Step{p.endpoints, p.status})
+	steps := []reconcile.Step{p.status}
+	if p.a.loop.recovered.Load() {
+		p.endpoints.Want(p.a.wantedEndpoints(), nil)
+		steps = []reconcile.Step{p.endpoints, p.status}
+	}
+	retry, err := reconcile.Pass(ctx, []reconcile.Step{p.node}, steps)
 	p.report(ctx, err)
 	next := p.beat
 	if p.dirty {

@@ -25,11 +25,7 @@ type nodeAddrs struct{ ipv4, ipv6 string }
 
 // wantedAddrs returns the addresses that the own Node should have: those the
 // agent was told, else those it has.
-func (a *Agent) wantedAddrs(s *datastore.Snapshot) nodeAddrs {
-	var want nodeAddrs
-	if n, ok := datastore.Get[*v1.Node](s, "", a.cfg.Node); ok {
-		want = addrsOf(n)
-	}
+func (a *Agent) wantedAddrs(want nodeAddrs) nodeAddrs {
 	if p := a.cfg.IPv4; p.IsValid() {
 		want.ipv4 = p.String()
 	}
@@ -67,7 +63,7 @@ func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeAddrs, _ []st
 	defer cancel()
 	for _, want := range set {
 		node := v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: t.name}}
-		return put(ctx, t.store, &node, func(n *v1.Node) error {
+		err := put(ctx, t.store, &node, func(n *v1.Node) error {
 			if addrsOf(n) == want {
 				return datastore.ErrAbort
 			}
@@ -77,6 +73,10 @@ func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeAddrs, _ []st
 			n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address = want.ipv4, want.ipv6
 			return nil
 		})
+		if err != nil && !errors.Is(err, datastore.ErrUnavailable) {
+			err = &kernel.KeyError[struct{}]{Op: "set", Err: err} // the rest may do
+		}
+		return err
 	}
 	return nil
 }
@@ -88,13 +88,11 @@ type endpoint struct {
 	labels                        string // as JSON
 }
 
-// wantedEndpoints returns the endpoints of the pods that are attached here.
+// wantedEndpoints returns the endpoints of the pods that are attached here. It is
+// right only after the recovery.
 func (a *Agent) wantedEndpoints() map[datastore.Key]endpoint {
 	host := a.loop.currentHost()
 	want := map[datastore.Key]endpoint{}
-	if host == nil {
-		return want
-	}
 	for as := range a.pods.Assignments().All() {
 		if !attached(host, as) {
 			continue

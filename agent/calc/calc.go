@@ -114,7 +114,7 @@ func (k stateKey) assemble(paths map[netip.Prefix]bgp.Path) State {
 		Speaker:     k.sessions.speaker,
 		Peers:       k.sessions.peers,
 		Paths:       paths,
-		Tentative:   len(k.sessions.speaker) > 0 && !k.complete,
+		Tentative:   len(k.sessions.peers) > 0 && !k.complete, // without peers there is nothing to come
 		MTU:         k.fabric.mtu(k.members.own),
 		Origins:     k.routes.origins,
 		Unused:      k.routes.unused,
