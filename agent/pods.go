@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"cairn.network/cairn/cni/protocol"
@@ -13,6 +16,9 @@ import (
 
 // readyWait bounds how long an ADD waits for an agent that has just started.
 const readyWait = 10 * time.Second
+
+// flushTime bounds how long a DEL makes the kernel forget connections.
+const flushTime = 5 * time.Second
 
 // runPods brings journal, datastore and kernel into agreement, then keeps the
 // datastore informed of who uses which address.
@@ -209,14 +215,34 @@ func (a *Agent) known(h ipam.Handle) (ipam.Assignment, error) {
 	return as, nil
 }
 
-// applied says whether the routes to all of a pod's addresses are in the kernel.
+// applied says whether the routes to all of a pod's addresses are in the kernel,
+// and its link is set up for them.
 func (a *Agent) applied(as ipam.Assignment) bool {
 	for _, ip := range as.Addrs() {
 		if !a.loop.routes.Applied(kernel.HostRoute(ip)) {
 			return false
 		}
 	}
-	return true
+	return a.linkFault(as) == ""
+}
+
+// linkFault says which parameter of a pod's link is not as it should be, the check
+// of the pod's source addresses for one; "" if none that this kernel has and the
+// pod needs.
+func (a *Agent) linkFault(as ipam.Assignment) string {
+	for _, k := range slices.Sorted(maps.Keys(kernel.PodLinkSysctls(as.HostLink))) {
+		if a.loop.sysctls.Applied(k) || !as.IPv6.IsValid() && strings.HasPrefix(string(k), "net/ipv6/") {
+			continue
+		}
+		f, failed := a.loop.sysctls.Failures()[k]
+		if !failed {
+			return fmt.Sprintf("sysctl %s is not set", k)
+		}
+		if !errors.Is(f.Err, kernel.ErrUnsupported) {
+			return f.Err.Error()
+		}
+	}
+	return ""
 }
 
 // awaitRoutes returns when the pod's routes are in the kernel.
@@ -258,6 +284,9 @@ func (a *Agent) whyNot(as ipam.Assignment) string {
 			return f.Err.Error()
 		}
 	}
+	if fault := a.linkFault(as); fault != "" {
+		return fault
+	}
 	return "the link is down"
 }
 
@@ -277,12 +306,14 @@ func (a *Agent) check(ctx context.Context, h ipam.Handle) (protocol.Response, er
 }
 
 // del gives a container's addresses back, and makes the kernel forget their
-// connections.
+// connections, whether or not anybody still waits for that.
 func (a *Agent) del(ctx context.Context, h ipam.Handle) error {
 	as, ok, err := a.pods.Release(ctx, h)
 	if err != nil || !ok {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+	defer cancel()
 	for _, ip := range as.Addrs() {
 		if err := a.drv.Conntrack.Flush(ctx, ip); err != nil {
 			a.log.Warn("connections of a freed address are left", "address", ip, "error", err)

@@ -312,3 +312,44 @@ func TestCollectorIsApart(t *testing.T) {
 		close(table.answer)
 	})
 }
+
+// TestDelWithoutCaller holds that what a DEL does is done in full, though nobody
+// waits for it any more.
+func TestDelWithoutCaller(t *testing.T) {
+	alone(t, func(t *testing.T, s *solo) {
+		s.start()
+		resp := s.add("one")
+		s.kernel.DelLink(resp.HostLink)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.agent.CNI(ctx, request(protocol.VerbDel, "one"))
+		want(t, "CHECK", s.ask(request(protocol.VerbCheck, "one"), time.Second), protocol.CodeUnknown)
+		if d := cmp.Diff([]netip.Addr{resp.IPv4, resp.IPv6}, s.kernel.Flushed(), sameAddrs); d != "" {
+			t.Errorf("connections forgotten (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestReadyIsProtected holds that READY waits for the parameters of the pod's
+// link, the check of its source addresses among them.
+func TestReadyIsProtected(t *testing.T) {
+	alone(t, func(t *testing.T, s *solo) {
+		s.start()
+		req := request(protocol.VerbAdd, "one")
+		resp := s.ask(req, time.Minute)
+		v4, v6 := kernel.Sysctl("net/ipv4/conf/"+resp.HostLink+"/rp_filter"), kernel.Sysctl("net/ipv6/conf/"+resp.HostLink+"/proxy_ndp")
+		s.kernel.Fail("set", v4, kernel.ErrPermission)
+		s.kernel.Fail("set", v6, kernel.ErrUnsupported) // a kernel without IPv6
+		if _, err := s.kernel.Attach(t.Context(), attachment(req, resp)); err != nil {
+			t.Fatal(err)
+		}
+		ready := s.ask(request(protocol.VerbReady, "one"), 5*time.Second)
+		want(t, "READY", ready, protocol.CodeTimeout)
+		if ready.Error != nil && !strings.Contains(ready.Error.Message, string(v4)) {
+			t.Errorf("READY: %s", ready.Error.Message)
+		}
+		want(t, "CHECK", s.ask(request(protocol.VerbCheck, "one"), time.Second), protocol.CodeInternal)
+		s.kernel.Fail("set", v4, nil)
+		want(t, "READY", s.ask(request(protocol.VerbReady, "one"), time.Minute), "")
+	})
+}
