@@ -184,6 +184,12 @@ func TestSockets(t *testing.T) {
 	free.Close()
 	store, host := datastore.NewMemory(), kernel.NewFake()
 	host.Fail("read", "routes", kernel.ErrBusy)
+	peer := &v1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "router"}, Spec: v1.BGPPeerSpec{PeerIP: "192.0.2.1", ASNumber: 65000}}
+	peer.Default()
+	if _, err := store.Create(t.Context(), peer); err != nil {
+		t.Fatal(err)
+	}
+	fabric := bgp.NewFabric()
 	cfg := agent.Config{
 		Node: "n1", IPv4: netip.MustParsePrefix("192.0.2.11/24"), Journal: filepath.Join(dir, "journal"), Health: health,
 		CNISocket: filepath.Join(dir, "cni.sock"), APISocket: filepath.Join(dir, "agent.sock"),
@@ -191,8 +197,9 @@ func TestSockets(t *testing.T) {
 	}
 	a, err := agent.New(cfg, agent.Drivers{
 		Store: store, Routes: host.Routes(), Sysctls: host.Sysctls(), Host: host, Conntrack: host,
-		Speaker: bgp.NewFabric().Speaker("n1", cfg.IPv4.Addr()),
+		Speaker: fabric.Speaker("n1", cfg.IPv4.Addr()),
 	})
+	fabric.Occupy(netip.AddrPortFrom(cfg.IPv4.Addr(), 179)) // so the session never begins
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +248,10 @@ func TestSockets(t *testing.T) {
 		t.Errorf("STATUS: %v", err)
 	}
 	metrics := until("/metrics", http.StatusOK)
-	for _, line := range []string{"cairn_ready 1", "cairn_datastore_up 1", `cairn_routes{state="failed"} 0`, "cairn_foreign_changes_total 0"} {
+	if strings.Contains(metrics, "cairn_bgp_peer_state_seconds") {
+		t.Error("/metrics tells the age of a session that never began")
+	}
+	for _, line := range []string{`cairn_bgp_peer_up{peer="192.0.2.1",type="global"} 0`, "cairn_ready 1", "cairn_datastore_up 1", `cairn_routes{state="failed"} 0`, "cairn_foreign_changes_total 0"} {
 		if !strings.Contains(metrics, "\n"+line+"\n") {
 			t.Errorf("/metrics lacks %s", line)
 		}

@@ -67,7 +67,9 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descRoutes, float64(s.Status.Routes.Failed), "failed")
 	for _, p := range s.Status.BGP.Peers {
 		gauge(descPeerUp, truth(p.State == string(bgp.Established)), p.Address, p.Type)
-		gauge(descPeerSince, time.Since(p.Since.Time).Seconds(), p.Address, p.State)
+		if !p.Since.IsZero() { // the speaker has the peer
+			gauge(descPeerSince, time.Since(p.Since.Time).Seconds(), p.Address, p.State)
+		}
 		counter(descPeerFlaps, float64(p.Flaps), p.Address)
 		for family, c := range map[string][3]uint64{
 			"ipv4": {p.IPv4.Received, p.IPv4.Accepted, p.IPv4.Advertised},
