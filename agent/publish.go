@@ -38,7 +38,7 @@ func newPublisher(a *Agent) *publisher {
 	store, name := a.drv.Store, a.cfg.Node
 	return &publisher{
 		a: a, log: a.log, dirty: true,
-		node:      reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot}),
+		node:      reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot, a.wantedAddrs}),
 		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name}),
 		status:    reconcile.NewTracker("NodeStatus", statusTable{store, name}),
 	}

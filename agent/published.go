@@ -25,7 +25,8 @@ type nodeAddrs struct{ ipv4, ipv6 string }
 
 // wantedAddrs returns the addresses that the own Node should have: those the
 // agent was told, else those it has.
-func (a *Agent) wantedAddrs(want nodeAddrs) nodeAddrs {
+func (a *Agent) wantedAddrs(have nodeAddrs) nodeAddrs {
+	want := have
 	if p := a.cfg.IPv4; p.IsValid() {
 		want.ipv4 = p.String()
 	}
@@ -48,6 +49,7 @@ type nodeTable struct {
 	store    datastore.Store
 	name     string
 	snapshot func() *datastore.Snapshot
+	wanted   func(have nodeAddrs) nodeAddrs
 }
 
 func (t nodeTable) Read(context.Context) (map[struct{}]nodeAddrs, error) {
@@ -64,6 +66,9 @@ func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeAddrs, _ []st
 	for _, want := range set {
 		node := v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: t.name}}
 		err := put(ctx, t.store, &node, func(n *v1.Node) error {
+			if n.ResourceVersion != "" { // it is there, if only since a moment ago
+				want = t.wanted(addrsOf(n))
+			}
 			if addrsOf(n) == want {
 				return datastore.ErrAbort
 			}

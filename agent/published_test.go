@@ -33,7 +33,8 @@ func TestNodeTable(t *testing.T) {
 				}
 			}
 			want := nodeAddrs{"192.0.2.11/24", "2001:db8::11/64"}
-			table := nodeTable{store: store, name: "n1"}
+			told := func(nodeAddrs) nodeAddrs { return want }
+			table := nodeTable{store: store, name: "n1", wanted: told}
 			for range 2 { // the second changes nothing
 				if err := table.Write(t.Context(), map[struct{}]nodeAddrs{{}: want}, nil); err != nil {
 					t.Fatal(err)
@@ -54,6 +55,28 @@ func TestNodeTable(t *testing.T) {
 				t.Error("the administrator's AS number is gone")
 			}
 		})
+	}
+}
+
+// TestNodeTableKeeps holds that a Node which came back meanwhile keeps its
+// addresses if the agent was told none.
+func TestNodeTableKeeps(t *testing.T) {
+	store := datastore.NewMemory()
+	had, has := nodeAddrs{ipv4: "192.0.2.11/24"}, nodeAddrs{ipv4: "192.0.2.99/24"}
+	table := nodeTable{store: store, name: "n1", wanted: func(have nodeAddrs) nodeAddrs { return have }}
+	back := &v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1.NodeSpec{BGP: &v1.NodeBGP{IPv4Address: has.ipv4}}}
+	if _, err := store.Create(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Write(t.Context(), map[struct{}]nodeAddrs{{}: had}, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.Get(t.Context(), datastore.Key{Kind: "Node", Name: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := addrsOf(got.(*v1.Node)); got != has {
+		t.Errorf("addresses = %v", got)
 	}
 }
 
