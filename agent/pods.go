@@ -314,10 +314,8 @@ func (a *Agent) del(ctx context.Context, h ipam.Handle) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
 	defer cancel()
-	for _, ip := range as.Addrs() {
-		if err := a.drv.Conntrack.Flush(ctx, ip); err != nil {
-			a.log.Warn("connections of a freed address are left", "address", ip, "error", err)
-		}
+	if err := a.drv.Conntrack.Flush(ctx, as.Addrs()...); err != nil {
+		a.log.Warn("connections of freed addresses are left", "error", err)
 	}
 	return nil
 }

@@ -288,7 +288,7 @@ func TestSpool(t *testing.T) {
 // stuck is a table of connections that does not answer.
 type stuck struct{ asked, answer chan struct{} }
 
-func (s stuck) Flush(context.Context, netip.Addr) error {
+func (s stuck) Flush(context.Context, ...netip.Addr) error {
 	s.asked <- struct{}{}
 	<-s.answer
 	return nil

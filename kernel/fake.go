@@ -269,14 +269,16 @@ func (f *Fake) DelAddr(a Addr) {
 	f.tell(e, true)
 }
 
-// Flush notes the address, see Flushed.
-func (f *Fake) Flush(ctx context.Context, addr netip.Addr) error {
+// Flush notes the addresses, see Flushed.
+func (f *Fake) Flush(ctx context.Context, addrs ...netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.writes++
-	if err := cmp.Or(ctx.Err(), f.failure("flush", addr)); err != nil {
-		return err
+	for _, addr := range addrs {
+		f.writes++
+		if err := cmp.Or(ctx.Err(), f.failure("flush", addr)); err != nil {
+			return err
+		}
+		f.flushed = append(f.flushed, addr)
 	}
-	f.flushed = append(f.flushed, addr)
 	return nil
 }

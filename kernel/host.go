@@ -58,7 +58,8 @@ type Watcher interface {
 
 // Conntrack is the kernel's table of connections.
 type Conntrack interface {
-	// Flush forgets every connection from or to the address, so that its next user
-	// does not inherit them.
-	Flush(ctx context.Context, addr netip.Addr) error
+	// Flush forgets every connection from or to these addresses, so that their next
+	// users do not inherit them. The kernel walks its whole table for each call, so
+	// many addresses are best given at once.
+	Flush(ctx context.Context, addrs ...netip.Addr) error
 }

@@ -14,9 +14,9 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// NewConntrack returns the kernel's table of connections. The kernel picks the
-// entries of the address out of its table (Linux 5.8), so the cost in messages is
-// that of the entries flushed.
+// NewConntrack returns the kernel's table of connections. For a few addresses the
+// kernel picks their entries out of its table (Linux 5.8), in a walk for each of
+// the four places of an address in an entry; for many it lists the table once.
 func NewConntrack(opts ...Option) kernel.Conntrack { return conntrack{configure(opts)} }
 
 type conntrack struct{ config }
@@ -56,31 +56,38 @@ type place struct {
 	flag  uint32
 }
 
-func (t conntrack) Flush(ctx context.Context, addr netip.Addr) error {
-	if err := t.flush(ctx, addr.Unmap()); err != nil {
-		return fmt.Errorf("flush connections of %v: %w", addr, err)
+// fewAddrs is up to how many addresses of a family are looked for by the kernel.
+const fewAddrs = 2
+
+func (t conntrack) Flush(ctx context.Context, addrs ...netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	if err := t.flush(ctx, addrs); err != nil {
+		return fmt.Errorf("flush connections of %v: %w", addrs, err)
 	}
 	return nil
 }
 
-func (t conntrack) flush(ctx context.Context, addr netip.Addr) error {
+func (t conntrack) flush(ctx context.Context, addrs []netip.Addr) error {
 	conn, err := t.dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	queries, err := connectionsQueries(addrs)
+	if err != nil {
+		return err
+	}
+	wanted := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		wanted[a.Unmap()] = true
+	}
 	var deletions []netlink.Message
-	for _, p := range []place{
-		{ctaTupleOrig, filterSource}, {ctaTupleOrig, filterDestination},
-		{ctaTupleReply, filterSource}, {ctaTupleReply, filterDestination},
-	} {
-		query, err := connectionsRequest(p, addr)
-		if err != nil {
-			return err
-		}
+	for _, query := range queries {
 		var found []netlink.Message
 		err = dump(ctx, conn, query, func() { found = nil }, func(m netlink.Message) error {
-			del, ok, err := deletion(m.Data, addr)
+			del, ok, err := deletion(m.Data, wanted)
 			if ok {
 				found = append(found, del)
 			}
@@ -101,6 +108,39 @@ func (t conntrack) flush(ctx context.Context, addr netip.Addr) error {
 		}
 	})
 	return errors.Join(append(failed, err)...)
+}
+
+// connectionsQueries returns the requests whose answers hold every entry of these
+// addresses.
+func connectionsQueries(addrs []netip.Addr) ([]netlink.Message, error) {
+	byFamily := map[uint8][]netip.Addr{}
+	for _, a := range addrs {
+		byFamily[family(a.Unmap())] = append(byFamily[family(a.Unmap())], a.Unmap())
+	}
+	var queries []netlink.Message
+	for f, as := range byFamily {
+		if len(as) > fewAddrs {
+			q, err := request(ctGet, 0, []byte{f, unix.NFNETLINK_V0, 0, 0}, netlink.NewAttributeEncoder())
+			if err != nil {
+				return nil, err
+			}
+			queries = append(queries, q)
+			continue
+		}
+		for _, a := range as {
+			for _, p := range []place{
+				{ctaTupleOrig, filterSource}, {ctaTupleOrig, filterDestination},
+				{ctaTupleReply, filterSource}, {ctaTupleReply, filterDestination},
+			} {
+				q, err := connectionsRequest(p, a)
+				if err != nil {
+					return nil, err
+				}
+				queries = append(queries, q)
+			}
+		}
+	}
+	return queries, nil
 }
 
 // connectionsRequest asks for the entries that have addr at this place.
@@ -133,9 +173,9 @@ func connectionsRequest(p place, addr netip.Addr) (netlink.Message, error) {
 }
 
 // deletion builds the request to delete an entry that was listed, and false when
-// the entry does not concern addr: a kernel that does not know the filter lists
-// everything.
-func deletion(data []byte, addr netip.Addr) (netlink.Message, bool, error) {
+// the entry does not concern a wanted address: more than was asked for may be
+// listed.
+func deletion(data []byte, wanted map[netip.Addr]bool) (netlink.Message, bool, error) {
 	if len(data) < nfHeaderLen {
 		return netlink.Message{}, false, errShort
 	}
@@ -152,7 +192,7 @@ func deletion(data []byte, addr netip.Addr) (netlink.Message, bool, error) {
 				out.Bytes(in.Type()|netlink.Nested, in.Bytes())
 			}
 			in.Nested(func(tuple *netlink.AttributeDecoder) error {
-				concerned = hasAddress(tuple, addr) || concerned
+				concerned = hasAddress(tuple, wanted) || concerned
 				return nil
 			})
 		case ctaZone, ctaID: // the ID makes sure that it is this one and no successor
@@ -162,18 +202,18 @@ func deletion(data []byte, addr netip.Addr) (netlink.Message, bool, error) {
 	if err := in.Err(); err != nil || !concerned {
 		return netlink.Message{}, false, err
 	}
-	m, err := request(ctDelete, 0, []byte{family(addr), unix.NFNETLINK_V0, 0, 0}, out)
+	m, err := request(ctDelete, 0, []byte{data[0], unix.NFNETLINK_V0, 0, 0}, out)
 	return m, err == nil, err
 }
 
-func hasAddress(tuple *netlink.AttributeDecoder, addr netip.Addr) (has bool) {
+func hasAddress(tuple *netlink.AttributeDecoder, wanted map[netip.Addr]bool) (has bool) {
 	for tuple.Next() {
 		if tuple.Type() != ctaTupleIP {
 			continue
 		}
 		tuple.Nested(func(ip *netlink.AttributeDecoder) error {
 			for ip.Next() {
-				if a, ok := netip.AddrFromSlice(ip.Bytes()); ok && a == addr {
+				if a, ok := netip.AddrFromSlice(ip.Bytes()); ok && wanted[a] {
 					has = true
 				}
 			}

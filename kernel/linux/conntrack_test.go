@@ -99,6 +99,30 @@ func TestFlush(t *testing.T) {
 	}
 }
 
+func TestFlushManyAddresses(t *testing.T) {
+	w := newWorld(t)
+	table := w.connections(t)
+	var addrs []netip.Addr
+	for i := range uint16(10) {
+		a, b := netip.AddrFrom4([4]byte{10, 9, 0, byte(10 + i)}), netip.AddrFrom4([4]byte{10, 9, 1, byte(i)})
+		table.add(100+i, a.String(), "10.9.2.1", "10.9.2.1", a.String())
+		table.add(200+i, "10.9.2.1", "10.96.0.1", b.String(), "10.9.2.1")
+		addrs = append(addrs, a, b)
+	}
+	table.add(1, "10.9.2.1", "10.9.2.2", "10.9.2.2", "10.9.2.1")
+	table.add(2, "fd00:9::7", "fd00:9::8", "fd00:9::8", "fd00:9::7")
+	table.add(3, "fd00:9::9", "fd00:9::8", "fd00:9::8", "fd00:9::9")
+	if err := w.Flush(t.Context(), append(addrs, netip.MustParseAddr("fd00:9::7"))...); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]uint16{1, 3}, table.ports()); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Errorf("flush of nothing: %v", err)
+	}
+}
+
 func TestFlushMany(t *testing.T) {
 	w := newWorld(t)
 	table := w.connections(t)
