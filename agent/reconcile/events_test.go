@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,4 +203,120 @@ func TestRetryOfAnother(t *testing.T) {
 			t.Error("what failed on the old table was not tried on the new one at once")
 		}
 	})
+}
+
+// watched is a table whose changes, our own too, are told late but in order.
+type watched struct {
+	*world
+	queue   []func()
+	deliver func() // tells some of the queue
+	tracker *Tracker[string, int]
+}
+
+func (w *watched) tell(k string) {
+	v, there := w.have[k]
+	w.queue = append(w.queue, func() {
+		if there {
+			w.tracker.Observe(k, &v)
+		} else {
+			w.tracker.Observe(k, nil)
+		}
+	})
+}
+
+func (w *watched) Read(ctx context.Context) (map[string]int, error) {
+	w.deliver()
+	got, err := w.world.Read(ctx)
+	w.deliver()
+	return got, err
+}
+
+func (w *watched) Write(ctx context.Context, set map[string]int, del []string) error {
+	w.deliver()
+	before := maps.Clone(w.have)
+	err := w.world.Write(ctx, set, del)
+	for k := range set {
+		if w.fail[k] == nil {
+			w.tell(k)
+		}
+	}
+	for _, k := range del {
+		if _, was := before[k]; was && w.fail[k] == nil {
+			w.tell(k)
+		}
+	}
+	w.deliver()
+	return err
+}
+
+// TestLateEvents holds that the table ends as it should when what happens to it is
+// told late, and others change it at any moment, without any doubt or resync.
+func TestLateEvents(t *testing.T) {
+	for seed := range uint64(500) {
+		synctest.Test(t, func(t *testing.T) {
+			lateEvents(t, rand.New(rand.NewPCG(seed, 1)).IntN)
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
+		})
+	}
+}
+
+func lateEvents(t *testing.T, roll func(int) int) {
+	var log []string
+	w := &watched{world: &world{name: "a", log: &log, have: map[string]int{}, fail: map[string]error{}}}
+	a := NewTracker("a", w)
+	w.tracker = a
+	key := func() string { return string(rune('a' + roll(3))) }
+	w.deliver = func() {
+		switch k := key(); roll(6) {
+		case 0:
+			w.have[k] = roll(3)
+			w.tell(k)
+		case 1:
+			delete(w.have, k)
+			w.tell(k)
+		case 2: // as with a link that goes: without a word of the key
+			delete(w.have, k)
+			w.queue = append(w.queue, func() { a.Forget(func(o string, _ int) bool { return o == k }) })
+		case 3: // what was queued is lost
+			w.queue = []func(){a.Doubt}
+		}
+		for range roll(len(w.queue) + 1) {
+			w.queue[0]()
+			w.queue = w.queue[1:]
+		}
+	}
+	var want map[string]int
+	for range 1 + roll(10) {
+		want = map[string]int{}
+		for range roll(4) {
+			want[key()] = roll(3)
+		}
+		a.Want(want, nil)
+		clear(w.fail)
+		if roll(4) == 0 {
+			w.fail[key()] = errors.New("fault")
+		}
+		Pass(t.Context(), []Step{a}, nil)
+		w.deliver()
+	}
+	clear(w.fail)
+	w.deliver = func() {
+		for _, f := range w.queue {
+			f()
+		}
+		w.queue = nil
+	}
+	for range 3 {
+		w.deliver()
+		time.Sleep(maxRetry)
+		Pass(t.Context(), []Step{a}, nil)
+	}
+	if d := cmp.Diff(want, w.have); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(w.have, a.Known()); d != "" {
+		t.Errorf("known (-there +known):\n%s", d)
+	}
 }

@@ -83,12 +83,11 @@ func (t *Tracker[K, V]) Want(want map[K]V, keep func(K, V) bool) {
 func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	written, busy := t.writing[k]
-	if busy || t.reading {
+	if t.reading || t.writing != nil {
 		t.later = append(t.later, func() { t.note(k, v) })
 	}
 	news := t.note(k, v)
-	if busy { // the echo of our own write is none
+	if written, busy := t.writing[k]; busy { // the echo of our own write is none
 		news = (v == nil) != (written == nil) || v != nil && *v != *written
 	}
 	if !news || t.doubt || t.reading { // the latter two look for themselves
