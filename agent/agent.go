@@ -74,6 +74,7 @@ type Agent struct {
 	loop   *loop
 	pub    *publisher
 	spool  spool
+	forget *forgetter
 
 	conditions conditions
 }
@@ -93,6 +94,7 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		mirror: datastore.NewMirror(drv.Store, kinds...),
 		pods:   pods,
 		spool:  spool{cfg.Spool},
+		forget: newForgetter(drv.Conntrack, cfg.Log),
 	}
 	a.loop = newLoop(a)
 	a.pub = newPublisher(a)
@@ -115,6 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	task("datastore", a.mirror.Run)
 	task("host", func(ctx context.Context) error { return a.drv.Host.Watch(ctx, a.loop.observe) })
 	task("addresses", a.runPods)
+	task("connections", a.forget.run)
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)
 	task("publish", a.pub.run)

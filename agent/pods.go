@@ -17,9 +17,6 @@ import (
 // readyWait bounds how long an ADD waits for an agent that has just started.
 const readyWait = 10 * time.Second
 
-// flushTime bounds how long a DEL makes the kernel forget connections.
-const flushTime = 5 * time.Second
-
 // runPods brings journal, datastore and kernel into agreement, then keeps the
 // datastore informed of who uses which address.
 func (a *Agent) runPods(ctx context.Context) error {
@@ -69,6 +66,7 @@ func (a *Agent) recoverOnce(ctx context.Context) error {
 	if err := a.drainSpool(ctx); err != nil {
 		a.log.Warn("some spooled DELs are left", "error", err)
 	}
+	a.forget.forget(unused(a.mirror.Snapshot(), a.cfg.Node, a.pods.Assignments())...)
 	a.loop.recovered.Store(true)
 	a.loop.kick()
 	return nil
@@ -305,17 +303,13 @@ func (a *Agent) check(ctx context.Context, h ipam.Handle) (protocol.Response, er
 	return a.answer(as), nil
 }
 
-// del gives a container's addresses back, and makes the kernel forget their
-// connections, whether or not anybody still waits for that.
+// del gives a container's addresses back, and has the kernel forget their
+// connections.
 func (a *Agent) del(ctx context.Context, h ipam.Handle) error {
 	as, ok, err := a.pods.Release(ctx, h)
 	if err != nil || !ok {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
-	defer cancel()
-	if err := a.drv.Conntrack.Flush(ctx, as.Addrs()...); err != nil {
-		a.log.Warn("connections of freed addresses are left", "error", err)
-	}
+	a.forget.forget(as.Addrs()...)
 	return nil
 }

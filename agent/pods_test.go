@@ -75,6 +75,7 @@ func TestVerbs(t *testing.T) {
 		for range 2 {
 			want(t, "DEL", s.ask(del, time.Second), "")
 		}
+		synctest.Wait()
 		if d := cmp.Diff([]netip.Addr{first.IPv4, first.IPv6}, s.kernel.Flushed(), sameAddrs); d != "" {
 			t.Errorf("connections forgotten (-want +got):\n%s", d)
 		}
@@ -324,6 +325,7 @@ func TestDelWithoutCaller(t *testing.T) {
 		cancel()
 		s.agent.CNI(ctx, request(protocol.VerbDel, "one"))
 		want(t, "CHECK", s.ask(request(protocol.VerbCheck, "one"), time.Second), protocol.CodeUnknown)
+		synctest.Wait()
 		if d := cmp.Diff([]netip.Addr{resp.IPv4, resp.IPv6}, s.kernel.Flushed(), sameAddrs); d != "" {
 			t.Errorf("connections forgotten (-want +got):\n%s", d)
 		}
