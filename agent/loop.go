@@ -46,10 +46,11 @@ type loop struct {
 	host   *kernel.Host
 	turned chan struct{} // closed at the next end of a turn
 
-	reported map[v1.Issue]bool // issues that were logged
-	failing  map[string]string // failures that were logged
-	snapshot *datastore.Snapshot
-	cutOff   string // why the datastore is away, as logged
+	reported map[v1.Issue]bool   // issues that were logged
+	failing  map[string]string   // failures that were logged
+	snapshot *datastore.Snapshot // of which the allocator was told
+	sound    *datastore.Snapshot // the last with the own Node as it should be; nil: none was
+	cutOff   string              // why the datastore is away, as logged
 }
 
 func newLoop(a *Agent) *loop {
@@ -141,14 +142,26 @@ func (l *loop) inputs() (calc.Inputs, string) {
 	}
 	// Both are right only after the recovery.
 	in.Pods, in.Restarting = l.a.pods.Assignments(), l.restarting
-	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
+	why := l.nodeFault(in.Store)
+	if why == "" {
+		l.sound = in.Store
+	} else if l.sound != nil {
+		// Somebody spoilt the Node; all goes on until the publisher has mended it.
+		in.Store, why = l.sound, ""
+	}
+	return in, why
+}
+
+// nodeFault says what is wrong with the own Node; "" if nothing is.
+func (l *loop) nodeFault(s *datastore.Snapshot) string {
+	node, ok := datastore.Get[*v1.Node](s, "", l.a.cfg.Node)
 	switch {
 	case !ok:
-		return in, "the datastore holds no Node " + in.Node
+		return "the datastore holds no Node " + l.a.cfg.Node
 	case addrsOf(node) != l.a.wantedAddrs(addrsOf(node)):
-		return in, "the Node's addresses are being corrected"
+		return "the Node's addresses are being corrected"
 	}
-	return in, ""
+	return ""
 }
 
 // outage says why the datastore does not tell us everything; "" if it does.
@@ -223,7 +236,6 @@ func (l *loop) once(ctx context.Context) time.Time {
 	in, missing := l.inputs()
 	if in.Store != nil {
 		l.noteOutage()
-		l.offerPools(in)
 	}
 	if missing != "" {
 		if old := l.waiting.Swap(&missing); old == nil || *old != missing {
@@ -232,6 +244,7 @@ func (l *loop) once(ctx context.Context) time.Time {
 		return time.Time{}
 	}
 	l.waiting.Store(nil)
+	l.offerPools(in)
 	l.passing.Store(time.Now().UnixNano())
 	defer l.passing.Store(0)
 	state := l.calc.Desired(in)
@@ -275,11 +288,8 @@ func (l *loop) offerPools(in calc.Inputs) {
 	if old != nil && old.Part("IPPool") == in.Store.Part("IPPool") && old.Part("Node") == in.Store.Part("Node") {
 		return
 	}
-	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
-	if !ok {
-		return // a Node that comes back shall find the pools that it left
-	}
 	l.snapshot = in.Store
+	node, _ := datastore.Get[*v1.Node](in.Store, "", in.Node)
 	l.a.pods.SetPools(datastore.Sorted[*v1.IPPool](in.Store), node)
 }
 

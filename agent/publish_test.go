@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,6 +127,55 @@ func TestNodeIsKept(t *testing.T) {
 					t.Errorf("%d writes to the kernel after the Node was deleted", n)
 				}
 				s.add("one")
+			})
+		})
+	}
+}
+
+// TestNodeCannotBeCorrected holds that an agent goes on with what it knew of its
+// Node while the datastore does not take the right one.
+func TestNodeCannotBeCorrected(t *testing.T) {
+	key := datastore.Key{Kind: "Node", Name: "n1"}
+	for name, spoil := range map[string]func(*solo) error{
+		"deleted": func(s *solo) error { return s.store.Delete(s.t.Context(), key, "") },
+		"changed": func(s *solo) error {
+			_, err := datastore.Update(s.t.Context(), s.store, key, func(n *v1.Node) error {
+				n.Spec.BGP.IPv4Address = "192.0.2.99/24"
+				return nil
+			})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone(t, func(t *testing.T, s *solo) {
+				s.start()
+				s.settle(time.Minute)
+				before := s.kernel.OurRoutes()
+				var spoiled atomic.Bool
+				s.fail(func(c datastore.Call) error {
+					if spoiled.Load() && c.Key == key && c.Verb != datastore.VerbGet {
+						return datastore.ErrUnavailable
+					}
+					return nil
+				})
+				if err := spoil(s); err != nil {
+					t.Fatal(err)
+				}
+				spoiled.Store(true)
+				s.settle(time.Minute)
+				s.add("one")
+				for k := range before {
+					s.kernel.DropRoute(k)
+				}
+				s.settle(time.Second)
+				if got := len(s.kernel.OurRoutes()); got != len(before)+2 {
+					t.Errorf("%d routes, want those %d and a pod's", got, len(before))
+				}
+				s.fail(nil)
+				s.settle(time.Minute)
+				if got := s.node().Spec.BGP.IPv4Address; got != s.cfg.IPv4.String() {
+					t.Errorf("the Node has %s", got)
+				}
 			})
 		})
 	}
