@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,10 +211,7 @@ func (m *Memory) call(ctx context.Context, c Call, do func() error) error {
 	if inject != nil {
 		fault = inject(c)
 	}
-	if fault.Delay > 0 {
-		pause(ctx, fault.Delay)
-	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(pause(ctx, fault.Delay), ctx.Err()); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if fault.Before != nil {

@@ -52,7 +52,7 @@ func (b *bench) announcements(ctx context.Context) (err error) {
 		return err
 	}
 	pair, err := b.birds(ctx)
-	defer pair.stop(context.WithoutCancel(ctx))
+	defer func() { err = errors.Join(err, pair.stop(context.WithoutCancel(ctx))) }()
 	if err != nil {
 		return err
 	}
@@ -124,27 +124,40 @@ func travel(ctx context.Context, from, to string, dst netip.Prefix, cause func()
 // priority, so that what is measured keeps no processor from it.
 func appearance(ctx context.Context, path string, dst netip.Prefix) (<-chan time.Time, error) {
 	listening, at := make(chan error, 1), make(chan time.Time, 1)
-	go netns.Do(path, func() error {
-		fd, err := listen(ctx)
-		listening <- err
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := read(fd, buf)
-			now := time.Now()
+	go func() {
+		err := netns.Do(path, func() error {
+			fd, err := listen(ctx)
 			if err != nil {
-				return err // the time is over
+				return err
 			}
-			if tells(buf[:n], dst) {
-				at <- now
-				return nil
+			listening <- nil
+			defer unix.Close(fd)
+			if when, ok := await(fd, dst); ok {
+				at <- when
 			}
+			return nil
+		})
+		if err != nil {
+			listening <- err
 		}
-	})
+	}()
 	return at, <-listening
+}
+
+// await reads until the kernel tells of a route to dst and returns when that was,
+// or false when the time is over.
+func await(fd int, dst netip.Prefix) (time.Time, bool) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := read(fd, buf)
+		now := time.Now()
+		if err != nil {
+			return now, false
+		}
+		if tells(buf[:n], dst) {
+			return now, true
+		}
+	}
 }
 
 // listen returns a socket on which the kernel tells of IPv4 routes, and gives the
@@ -301,11 +314,10 @@ func (p *birdPair) join(addrs []string) error {
 	return netns.Do(p.to, func() error { return up("eth0", addrs[1]) })
 }
 
-func (p *birdPair) stop(ctx context.Context) {
+func (p *birdPair) stop(ctx context.Context) error {
+	var errs []error
 	for _, d := range p.daemons {
-		d.Stop(ctx, time.Second)
+		errs = append(errs, d.Stop(ctx, time.Second))
 	}
-	netns.Delete(p.from)
-	netns.Delete(p.to)
-	os.RemoveAll(p.dir)
+	return errors.Join(append(errs, netns.Delete(p.from), netns.Delete(p.to), os.RemoveAll(p.dir))...)
 }

@@ -95,7 +95,7 @@ func (b *bench) byHand(ctx context.Context, client, server lab.Pod, do func() er
 		if err := netns.Do(path, func() error { return replaceOurs(routes) }); err != nil {
 			return fmt.Errorf("write routes on %s: %w", h, err)
 		}
-		defer netns.Do(path, func() error { return deleteStatic(routes) })
+		defer func() { err = errors.Join(err, netns.Do(path, func() error { return deleteStatic(routes) })) }()
 	}
 	return do()
 }
