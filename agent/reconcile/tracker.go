@@ -53,6 +53,8 @@ func NewTracker[K, V comparable](name string, table Table[K, V]) *Tracker[K, V] 
 // do on this.
 func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids = others }
 
+// void puts everything in doubt. Clean says that there is a new table for sure,
+// on which nothing has failed yet.
 func (t *Tracker[K, V]) void(clean bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
