@@ -45,12 +45,11 @@ type Config struct {
 	// Empty: sessions are only opened, never accepted.
 	Listen AddrSet
 	Port   uint16 // TCP port to listen on; 179 by custom
-	// Restarting says that this start follows another within RestartTime and
+	// Restarting says that this start follows another within the restart time and
 	// that the kernel still has the routes: the peers are asked to keep theirs
 	// (RFC 4724 restart state), and End-of-RIB waits for the peers', or for
 	// Deferral.
-	Restarting  bool
-	RestartTime time.Duration // how long peers keep our routes while we restart; whole seconds, at most 4095; 0: DefaultRestartTime
+	Restarting bool
 	// Deferral is how long RIB.Complete waits for the peers' End-of-RIB at most,
 	// counted from the first write of peers; our own End-of-RIB too when
 	// Restarting. 0: DefaultDeferral.
@@ -78,6 +77,9 @@ type Peer struct {
 	IPv4, IPv6 bool
 	HoldTime   time.Duration // whole seconds, at least 3 (RFC 4271 4.2); 0: DefaultHoldTime; keepalives go every third of it
 	Graceful   bool          // announce and honour graceful restart (RFC 4724)
+	// RestartTime is how long the peer is asked to keep our routes while we
+	// restart: whole seconds, at most 4095; 0: DefaultRestartTime.
+	RestartTime time.Duration
 	// Import holds the prefixes that may be learned from this peer: a route
 	// inside one of them, or the same. Others are counted as received and
 	// dropped.

@@ -143,7 +143,7 @@ func (s *fakeSession) close(f *Fabric, by *fakePeer, n Notification, why string)
 			p.forget()
 			continue
 		}
-		p.keep(f, s.other(p).life.config.RestartTime)
+		p.keep(f, s.other(p).want.RestartTime)
 	}
 	if s.timer != nil && (!s.cut || by == nil) {
 		s.timer.Stop()

@@ -26,8 +26,6 @@ func (c Config) Validate() error {
 		return fmt.Errorf("the router ID must be an IPv4 address, not %v", c.RouterID)
 	case c.Port == 0 && c.Listen != Addrs():
 		return errors.New("the port to listen on is missing")
-	case !seconds(c.RestartTime, 0, maxRestartTime):
-		return fmt.Errorf("the restart time must be whole seconds up to %v, not %v", maxRestartTime, c.RestartTime)
 	case c.Deferral < 0:
 		return fmt.Errorf("the deferral is negative: %v", c.Deferral)
 	}
@@ -51,6 +49,8 @@ func (p Peer) Validate(addr netip.Addr) error {
 		return errors.New("the port is missing")
 	case !p.IPv4 && !p.IPv6:
 		return errors.New("no family to exchange")
+	case !seconds(p.RestartTime, 0, maxRestartTime):
+		return fmt.Errorf("the restart time must be whole seconds up to %v, not %v", maxRestartTime, p.RestartTime)
 	case p.HoldTime != 0 && !seconds(p.HoldTime, minHoldTime, maxHoldTime):
 		return fmt.Errorf("the hold time must be whole seconds from %v to %v, not %v", minHoldTime, maxHoldTime, p.HoldTime)
 	}

@@ -35,8 +35,8 @@ func (s State) String() string {
 		if c.Restarting {
 			restarting = " restarting"
 		}
-		fmt.Fprintf(&b, "speaker\n  AS %d, ID %s, listens on %s port %d, restart %s, deferral %s%s\n",
-			c.AS, c.RouterID, c.Listen, c.Port, c.RestartTime, c.Deferral, restarting)
+		fmt.Fprintf(&b, "speaker\n  AS %d, ID %s, listens on %s port %d, deferral %s%s\n",
+			c.AS, c.RouterID, c.Listen, c.Port, c.Deferral, restarting)
 	}
 	section("peers", lines(s.Peers, netip.Addr.Compare, s.peerLine))
 	section("paths", lines(s.Paths, netip.Prefix.Compare, func(p netip.Prefix, _ bgp.Path) string { return p.String() }))
@@ -68,7 +68,7 @@ func (s State) peerLine(a netip.Addr, p bgp.Peer) string {
 			b.WriteString(", " + flag.name)
 		}
 	}
-	fmt.Fprintf(&b, ", hold %s, import [%s]", p.HoldTime, p.Import)
+	fmt.Fprintf(&b, ", hold %s, restart %s, import [%s]", p.HoldTime, p.RestartTime, p.Import)
 	return b.String()
 }
 

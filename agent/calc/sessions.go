@@ -56,11 +56,8 @@ func newSessions(k sessionsKey, store *datastore.Snapshot) *sessions {
 	if own == nil {
 		return s
 	}
-	restart := k.settings.restartTime
 	for _, p := range applying(configured, own) {
-		if s.addConfigured(k, configured, p) {
-			restart = max(restart, p.restartTime)
-		}
+		s.addConfigured(k, configured, p)
 	}
 	if k.settings.mesh {
 		s.addMesh(k)
@@ -70,13 +67,12 @@ func newSessions(k sessionsKey, store *datastore.Snapshot) *sessions {
 		listen = append(listen, a.Addr())
 	}
 	s.speaker[struct{}{}] = bgp.Config{
-		AS:          k.settings.nodeAS(own),
-		RouterID:    routerID(own),
-		Listen:      bgp.Addrs(listen...),
-		Port:        k.settings.port,
-		Restarting:  k.restarting,
-		RestartTime: restart,
-		Deferral:    deferral,
+		AS:         k.settings.nodeAS(own),
+		RouterID:   routerID(own),
+		Listen:     bgp.Addrs(listen...),
+		Port:       k.settings.port,
+		Restarting: k.restarting,
+		Deferral:   deferral,
 	}
 	return s
 }
@@ -94,12 +90,12 @@ func routerID(m *member) netip.Addr {
 	return netip.AddrFrom4([4]byte(sum[:4]))
 }
 
-// addConfigured adds the session of a BGPPeer, and says whether it did.
-func (s *sessions) addConfigured(k sessionsKey, configured []*peer, p *peer) bool {
+// addConfigured adds the session of a BGPPeer, or the issue that there is none.
+func (s *sessions) addConfigured(k sessionsKey, configured []*peer, p *peer) {
 	own := k.members.own
 	ip := p.address.Addr()
 	if ip == own.v4.Addr() || ip == own.v6.Addr() {
-		return false
+		return
 	}
 	local := own.address(bgp.FamilyOf(ip)).Addr()
 	if !local.IsValid() {
@@ -107,16 +103,16 @@ func (s *sessions) addConfigured(k sessionsKey, configured []*peer, p *peer) boo
 			Object: "BGPPeer " + p.name, Field: "spec.peerIP",
 			Reason: fmt.Sprintf("node %s has no %s address: no session with %s", own.name, bgp.FamilyOf(ip), ip),
 		})
-		return false
+		return
 	}
 	if first, ok := s.origins[ip]; ok {
 		s.issues = append(s.issues, v1.Issue{
 			Object: "BGPPeer " + p.name, Field: "spec.peerIP",
 			Reason: fmt.Sprintf("%s is a peer of node %s by BGPPeer %s already: this one is ignored there", ip, own.name, first.Name),
 		})
-		return false
+		return
 	}
-	session := bgp.Peer{AS: p.as, Port: p.address.Port(), HoldTime: p.holdTime}
+	session := bgp.Peer{AS: p.as, Port: p.address.Port(), HoldTime: p.holdTime, RestartTime: cmp.Or(p.restartTime, k.settings.restartTime)}
 	if other := k.members.byAddr[ip]; other != nil {
 		session.Passive = waits(local, ip) && seeks(k, configured, other, local)
 	}
@@ -125,7 +121,6 @@ func (s *sessions) addConfigured(k sessionsKey, configured []*peer, p *peer) boo
 	if p.scope == scopeGlobal {
 		s.origins[ip] = PeerOrigin{Type: v1.PeerTypeGlobal, Name: p.name}
 	}
-	return true
 }
 
 // addMesh adds a session with every other node for each family that both have.
@@ -138,7 +133,7 @@ func (s *sessions) addMesh(k sessionsKey) {
 				continue
 			}
 			session := bgp.Peer{
-				AS: k.settings.nodeAS(m), Port: k.settings.port, HoldTime: bgp.DefaultHoldTime, Passive: waits(local, ip),
+				AS: k.settings.nodeAS(m), Port: k.settings.port, HoldTime: bgp.DefaultHoldTime, RestartTime: k.settings.restartTime, Passive: waits(local, ip),
 			}
 			s.add(k, ip, session, nil)
 			s.origins[ip] = PeerOrigin{Type: v1.PeerTypeMesh, Name: m.name}

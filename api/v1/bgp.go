@@ -82,7 +82,7 @@ type BGPPeerSpec struct {
 	// ASNumber is the peer's autonomous system.
 	ASNumber uint32 `json:"asNumber"`
 	// MaxRestartTime is how long the peer is asked to keep our routes while the
-	// agent restarts. The speaker has one such time: the longest of all counts.
+	// agent restarts. Default the mesh's.
 	MaxRestartTime *metav1.Duration `json:"maxRestartTime,omitempty"`
 	// KeepaliveTime is the time between keepalives; the hold time is three times
 	// as long. Default 30 s.

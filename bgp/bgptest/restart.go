@@ -152,13 +152,10 @@ func testComplete(t *testing.T, w World) {
 // testCut takes the link away until both ends give the session up. The routes
 // stay for the restart time, so a short cut does no harm.
 func testCut(t *testing.T, w World) {
-	cfg := [2]bgp.Config{config(A, as), config(B, as)}
-	for i := range cfg {
-		cfg[i].RestartTime = 15 * time.Second
-	}
-	a, b := start(t, w, A, cfg[0]), start(t, w, B, cfg[1])
+	a, b := start(t, w, A, config(A, as)), start(t, w, B, config(B, as))
 	pa, pb := peer(A, as), peer(B, as)
 	pa.HoldTime, pb.HoldTime = 3*time.Second, 3*time.Second
+	pa.RestartTime, pb.RestartTime = 15*time.Second, 15*time.Second
 	a.advertise(map[netip.Prefix]bgp.Path{p4: own})
 	a.peers(map[netip.Addr]bgp.Peer{B.V4(): pa})
 	b.peers(map[netip.Addr]bgp.Peer{A.V4(): pb})

@@ -120,12 +120,10 @@ var values = cmp.Options{
 func testBadInput(t *testing.T, w World) {
 	n := start(t, w, A, config(A, as))
 	for name, change := range map[string]func(*bgp.Config){
-		"no AS":                  func(c *bgp.Config) { c.AS = 0 },
-		"router ID of IPv6":      func(c *bgp.Config) { c.RouterID = A.V6() },
-		"no router ID":           func(c *bgp.Config) { c.RouterID = netip.Addr{} },
-		"no port":                func(c *bgp.Config) { c.Port = 0 },
-		"restart time border":    func(c *bgp.Config) { c.RestartTime = 4096 * time.Second },
-		"restart time fractions": func(c *bgp.Config) { c.RestartTime = 1500 * time.Millisecond },
+		"no AS":             func(c *bgp.Config) { c.AS = 0 },
+		"router ID of IPv6": func(c *bgp.Config) { c.RouterID = A.V6() },
+		"no router ID":      func(c *bgp.Config) { c.RouterID = netip.Addr{} },
+		"no port":           func(c *bgp.Config) { c.Port = 0 },
 	} {
 		cfg := config(A, as)
 		change(&cfg)
@@ -142,6 +140,8 @@ func testBadInput(t *testing.T, w World) {
 		"no own address":       func(p *bgp.Peer) { p.Local = netip.Addr{} },
 		"own address of IPv6":  func(p *bgp.Peer) { p.Local = A.V6() },
 		"no family":            func(p *bgp.Peer) { p.IPv4 = false },
+		"restart time border":  func(p *bgp.Peer) { p.RestartTime = 4096 * time.Second },
+		"half a second":        func(p *bgp.Peer) { p.RestartTime = 1500 * time.Millisecond },
 		"hold time border":     func(p *bgp.Peer) { p.HoldTime = 2 * time.Second },
 		"hold time border + 1": func(p *bgp.Peer) { p.HoldTime = 65536 * time.Second },
 	} {

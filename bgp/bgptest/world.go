@@ -69,14 +69,14 @@ var everything = bgp.Prefixes(netip.MustParsePrefix("0.0.0.0/0"), netip.MustPars
 func config(h Host, as uint32) bgp.Config {
 	return bgp.Config{
 		AS: as, RouterID: h.V4(), Listen: bgp.Addrs(h.V4(), h.V6()), Port: Port,
-		RestartTime: restartTime, Deferral: deferral,
+		Deferral: deferral,
 	}
 }
 
 // peer returns host own's view of a neighbour in an IPv4 session that takes in
 // everything.
 func peer(own Host, as uint32) bgp.Peer {
-	return bgp.Peer{AS: as, Port: Port, Local: own.V4(), IPv4: true, HoldTime: 9 * time.Second, Graceful: true, Import: everything}
+	return bgp.Peer{AS: as, Port: Port, Local: own.V4(), IPv4: true, HoldTime: 9 * time.Second, Graceful: true, RestartTime: restartTime, Import: everything}
 }
 
 // peer6 is peer for an IPv6 session.

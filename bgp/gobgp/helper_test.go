@@ -14,7 +14,7 @@ import (
 func config(h bgptest.Host, as uint32) bgp.Config {
 	return bgp.Config{
 		AS: as, RouterID: h.V4(), Listen: bgp.Addrs(h.V4(), h.V6()), Port: bgptest.Port,
-		RestartTime: 5 * time.Second, Deferral: 2 * time.Second,
+		Deferral: 2 * time.Second,
 	}
 }
 
@@ -22,7 +22,7 @@ func config(h bgptest.Host, as uint32) bgp.Config {
 // families have their own.
 func peer(local netip.Addr, as uint32) bgp.Peer {
 	return bgp.Peer{
-		AS: as, Port: bgptest.Port, Local: local, IPv4: local.Is4(), IPv6: local.Is6(), HoldTime: 9 * time.Second, Graceful: true,
+		AS: as, Port: bgptest.Port, Local: local, IPv4: local.Is4(), IPv6: local.Is6(), HoldTime: 9 * time.Second, Graceful: true, RestartTime: 5 * time.Second,
 		Import: bgp.Prefixes(netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")),
 	}
 }

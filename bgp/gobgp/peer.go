@@ -101,7 +101,7 @@ func (i *instance) neighbour(addr netip.Addr, p bgp.Peer, restarting bool) *api.
 		EbgpMultihop: &api.EbgpMultihop{Enabled: true, MultihopTtl: 255},
 	}
 	if p.Graceful {
-		restart := i.config.RestartTime
+		restart := p.RestartTime
 		if restart == 0 {
 			restart = bgp.DefaultRestartTime
 		}
