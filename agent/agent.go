@@ -94,7 +94,7 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		mirror: datastore.NewMirror(drv.Store, kinds...),
 		pods:   pods,
 		spool:  spool{cfg.Spool},
-		forget: newForgetter(drv.Conntrack, cfg.Log),
+		forget: newForgetter(drv.Conntrack, pods.Assignments, cfg.Log),
 	}
 	a.loop = newLoop(a)
 	a.pub = newPublisher(a)

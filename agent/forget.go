@@ -22,6 +22,7 @@ import (
 // freed meanwhile share the next walk.
 type forgetter struct {
 	table kernel.Conntrack
+	used  func() *ipam.Assignments // who has addresses now
 	log   *slog.Logger
 	wake  chan struct{}
 
@@ -29,8 +30,8 @@ type forgetter struct {
 	due map[netip.Addr]bool
 }
 
-func newForgetter(table kernel.Conntrack, log *slog.Logger) *forgetter {
-	return &forgetter{table: table, log: log, wake: make(chan struct{}, 1), due: map[netip.Addr]bool{}}
+func newForgetter(table kernel.Conntrack, used func() *ipam.Assignments, log *slog.Logger) *forgetter {
+	return &forgetter{table: table, used: used, log: log, wake: make(chan struct{}, 1), due: map[netip.Addr]bool{}}
 }
 
 // forget asks for the connections of these addresses to be forgotten soon.
@@ -46,10 +47,13 @@ func (f *forgetter) forget(addrs ...netip.Addr) {
 	}
 }
 
-// take returns what is due, which then no longer is.
+// take returns what is due, which then no longer is. An address that is in use
+// again, because forgetting failed for so long, is left to its new user.
 func (f *forgetter) take() []netip.Addr {
+	inUse := addrsOfAll(f.used())
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	maps.DeleteFunc(f.due, func(a netip.Addr, _ bool) bool { return inUse[a] })
 	addrs := slices.SortedFunc(maps.Keys(f.due), netip.Addr.Compare)
 	clear(f.due)
 	return addrs
@@ -83,15 +87,21 @@ func (f *forgetter) run(ctx context.Context) error {
 	}
 }
 
+// addrsOfAll returns the addresses in use.
+func addrsOfAll(used *ipam.Assignments) map[netip.Addr]bool {
+	addrs := map[netip.Addr]bool{}
+	for as := range used.All() {
+		for _, a := range as.Addrs() {
+			addrs[a] = true
+		}
+	}
+	return addrs
+}
+
 // unused returns the addresses of a node's blocks that nobody uses: an earlier
 // agent may have ended between freeing one and forgetting its connections.
 func unused(s *datastore.Snapshot, node string, used *ipam.Assignments) []netip.Addr {
-	inUse := map[netip.Addr]bool{}
-	for as := range used.All() {
-		for _, a := range as.Addrs() {
-			inUse[a] = true
-		}
-	}
+	inUse := addrsOfAll(used)
 	var addrs []netip.Addr
 	for block := range datastore.All[*v1.IPAMBlock](s) {
 		if block.Spec.Node != node {

@@ -18,18 +18,20 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// TestForgetter holds that a failed walk is repeated, and that what is freed
-// meanwhile shares the next.
+// TestForgetter holds that a failed walk is repeated, that what is freed meanwhile
+// shares the next, and that an address in use again is left alone.
 func TestForgetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := netip.MustParseAddr("10.244.0.1"), netip.MustParseAddr("fd00::2")
 		table := kernel.NewFake()
-		f := newForgetter(table, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		three := netip.MustParseAddr("10.244.0.3")
+		used := ipam.NewAssignments(ipam.Assignment{IPv4: three})
+		f := newForgetter(table, func() *ipam.Assignments { return used }, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { f.run(ctx); close(done) }()
 		table.Fail("flush", one, errors.New("interrupted"))
-		f.forget(one)
+		f.forget(one, three)
 		synctest.Wait()
 		f.forget(two)
 		table.Fail("flush", one, nil)

@@ -345,11 +345,20 @@ func (l *loop) failures() map[string]reconcile.Failure {
 	for _, f := range l.speaker.Failures() {
 		all["BGP speaker"] = f
 	}
+	// Without a speaker nothing else of BGP can be written: that is no news.
+	consequence := func(f reconcile.Failure) bool {
+		_, broken := all["BGP speaker"]
+		return broken && errors.Is(f.Err, bgp.ErrStopped)
+	}
 	for k, f := range l.paths.Failures() {
-		all["BGP path "+k.String()] = f
+		if !consequence(f) {
+			all["BGP path "+k.String()] = f
+		}
 	}
 	for k, f := range l.peers.Failures() {
-		all["BGP peer "+k.String()] = f
+		if !consequence(f) {
+			all["BGP peer "+k.String()] = f
+		}
 	}
 	return all
 }

@@ -295,8 +295,9 @@ func (s stuck) Flush(context.Context, ...netip.Addr) error {
 	return nil
 }
 
-// TestCollectorIsApart holds that the loop goes on while addresses are freed.
-func TestCollectorIsApart(t *testing.T) {
+// TestForgettingIsApart holds that the loop goes on while connections are
+// forgotten.
+func TestForgettingIsApart(t *testing.T) {
 	alone(t, func(t *testing.T, s *solo) {
 		table := stuck{make(chan struct{}, 10), make(chan struct{})}
 		s.conntrack = table
@@ -308,7 +309,7 @@ func TestCollectorIsApart(t *testing.T) {
 		s.kernel.DropRoute(route)
 		s.settle(time.Second)
 		if _, ok := s.kernel.OurRoutes()[route]; !ok {
-			t.Error("a route was not healed while an address was being freed")
+			t.Error("a route was not healed while connections were being forgotten")
 		}
 		close(table.answer)
 	})

@@ -29,6 +29,7 @@ type publisher struct {
 	addrs     nodeAddrs // that the Node had when it was last there
 	lastError string
 
+	away  bool      // the datastore was, when last looked at
 	dirty bool      // the status may have changed since it was taken
 	pause time.Time // no status before
 	beat  time.Time // the next status at the latest
@@ -68,6 +69,13 @@ func (p *publisher) once(ctx context.Context) time.Time {
 	if snapshot == nil {
 		return now.Add(statusBeat) // a turn comes before
 	}
+	away := p.a.mirror.Down() != nil
+	if p.away && !away {
+		p.node.RetryNow()
+		p.endpoints.RetryNow()
+		p.status.RetryNow()
+	}
+	p.away = away
 	p.node.Doubt() // read from the mirror, so it costs nothing
 	if n, ok := datastore.Get[*v1.Node](snapshot, "", p.a.cfg.Node); ok {
 		p.addrs = addrsOf(n)

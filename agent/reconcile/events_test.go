@@ -320,3 +320,41 @@ func lateEvents(t *testing.T, roll func(int) int) {
 		t.Errorf("known (-there +known):\n%s", d)
 	}
 }
+
+func TestRetryNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		w, a := newWorld("a", &log, map[string]int{})
+		a.Want(map[string]int{"x": 1, "y": 1}, nil)
+		w.fail["x"] = errors.New("no")
+		for range 10 {
+			Pass(t.Context(), []Step{a}, nil)
+			time.Sleep(maxRetry) // the bubble's clock
+		}
+		Pass(t.Context(), []Step{a}, nil)
+		clear(w.fail)
+		Pass(t.Context(), []Step{a}, nil)
+		if a.Applied("x") {
+			t.Error("tried again before its time")
+		}
+		a.RetryNow()
+		if retry, err := Pass(t.Context(), []Step{a}, nil); err != nil || !retry.IsZero() || !a.Applied("x") {
+			t.Errorf("Pass = %v, %v", retry, err)
+		}
+		w.down = errors.New("gone fishing")
+		a.Doubt()
+		for range 10 {
+			Pass(t.Context(), []Step{a}, nil)
+			time.Sleep(maxRetry)
+		}
+		Pass(t.Context(), []Step{a}, nil)
+		w.down = nil
+		if _, err := Pass(t.Context(), []Step{a}, nil); err == nil {
+			t.Error("tried again before its time")
+		}
+		a.RetryNow()
+		if _, err := Pass(t.Context(), []Step{a}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}

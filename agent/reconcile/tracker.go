@@ -132,6 +132,17 @@ func (t *Tracker[K, V]) Doubt() {
 	t.doubt = true
 }
 
+// RetryNow lets what failed be tried again at once: its cause may be gone.
+func (t *Tracker[K, V]) RetryNow() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.whole.Retry = time.Time{}
+	for k, f := range t.failed {
+		f.Retry = time.Time{}
+		t.failed[k] = f
+	}
+}
+
 // Known returns a copy of what is known to be in the table.
 func (t *Tracker[K, V]) Known() map[K]V {
 	t.mu.Lock()

@@ -117,8 +117,8 @@ func (f *agentFlags) parse() (agent.Config, error) {
 		return cfg, fmt.Errorf("--node-name: must be given")
 	case f.reserve < 1 || f.reserve > 1024:
 		return cfg, fmt.Errorf("--ipam-reserve: %d is not in 1…1024", f.reserve)
-	case f.coolDown < 0:
-		return cfg, fmt.Errorf("--ipam-cool-down: %s is negative", f.coolDown)
+	case f.coolDown < time.Second:
+		return cfg, fmt.Errorf("--ipam-cool-down: %s is less than 1s", f.coolDown)
 	case f.resync < time.Second:
 		return cfg, fmt.Errorf("--resync: %s is less than 1s", f.resync)
 	case f.mtu != 0 && (f.mtu < 1280 || f.mtu > 65535):
