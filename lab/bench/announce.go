@@ -16,8 +16,10 @@ import (
 	"github.com/vishvananda/netlink"
 	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/lab/fabric"
 	"cairn.network/cairn/lab/netns"
 	"cairn.network/cairn/lab/process"
@@ -43,6 +45,11 @@ func (b *bench) announcements(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, b.lab.WaitBGP(ctx, nodes...))
 	}()
+	store, hangUp, err := b.store()
+	if err != nil {
+		return err
+	}
+	defer hangUp()
 	from, err := b.lab.Netns("n1")
 	if err != nil {
 		return err
@@ -59,7 +66,7 @@ func (b *bench) announcements(ctx context.Context) (err error) {
 	var ours, theirs []float64
 	for i := range b.Rounds + 1 {
 		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, 255, byte(i * 8)}), 29)
-		a, err := travel(ctx, from, to, dst, func() error { return b.claim(ctx, dst) })
+		a, err := travel(ctx, from, to, dst, func() error { return claim(ctx, store, dst) })
 		if err != nil {
 			return fmt.Errorf("from node to node: %w", err)
 		}
@@ -77,19 +84,13 @@ func (b *bench) announcements(ctx context.Context) (err error) {
 }
 
 // claim writes a confirmed block of n1 to the datastore, as its agent would.
-func (b *bench) claim(ctx context.Context, dst netip.Prefix) error {
-	block := fmt.Sprintf(`{"apiVersion": %q, "kind": "IPAMBlock", "metadata": {"name": %q}, "spec": {"cidr": %q, "pool": "default-ipv4", "node": "n1", "state": "Confirmed"}}`,
-		v1.APIVersion, v1.BlockName(dst), dst)
-	cmd, err := b.lab.Ctl(ctx, "", "create", "--force", "-f", "-")
-	if err != nil {
-		return err
-	}
-	var out bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewBufferString(block), &out, &out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w: %s", err, &out)
-	}
-	return nil
+func claim(ctx context.Context, store datastore.Store, dst netip.Prefix) error {
+	_, err := store.Create(ctx, &v1.IPAMBlock{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1.APIVersion, Kind: "IPAMBlock"},
+		ObjectMeta: metav1.ObjectMeta{Name: v1.BlockName(dst)},
+		Spec:       v1.IPAMBlockSpec{CIDR: dst.String(), Pool: "default-ipv4", Node: "n1", State: v1.BlockConfirmed},
+	})
+	return err
 }
 
 // travel returns the time between the appearance of a route in one namespace and
