@@ -60,6 +60,9 @@ func (ps *pools) add(o *v1.IPPool) {
 			issue(tunnel.field, "tunnels are not programmed by this version: where %s asks for one there is a route only if BGP gives it", tunnel.mode)
 		}
 	}
+	if o.Spec.NATOutgoing {
+		issue("spec.natOutgoing", "addresses are not translated by this version: packets leave with the pods' own")
+	}
 	ps.list = append(ps.list, p)
 }
 
