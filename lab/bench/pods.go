@@ -39,13 +39,10 @@ func (b *bench) runtime(node string) (runtime, error) {
 
 // yardstick returns the runtime that calls the reference plug-ins ptp and
 // host-local for one IPv4 address: the least that gives a pod a routed one. (With
-// IPv6 ptp waits nearly two seconds for duplicate-address detection.)
-func (b *bench) yardstick(node string) (runtime, error) {
+// IPv6 ptp waits nearly two seconds for duplicate-address detection.) They keep
+// their records in dir.
+func (b *bench) yardstick(node, dir string) (runtime, error) {
 	path, err := b.lab.Netns(node)
-	if err != nil {
-		return runtime{}, err
-	}
-	dir, err := os.MkdirTemp("", "cairn-bench-")
 	if err != nil {
 		return runtime{}, err
 	}
@@ -109,7 +106,7 @@ func last(samples [][]float64) []float64 {
 
 // pods measures ADD and DEL of single pods, and the first ping from the other
 // rack after ADD returned.
-func (b *bench) pods(ctx context.Context) error {
+func (b *bench) pods(ctx context.Context) (err error) {
 	far, err := b.lab.AddPod(ctx, lab.Pod{Namespace: "bench", Name: "far", Node: "n3"})
 	if err != nil {
 		return err
@@ -120,8 +117,13 @@ func (b *bench) pods(ctx context.Context) error {
 	}
 	runtimes := []runtime{ours}
 	if b.Peers != "" {
-		theirs, err := b.yardstick("n1")
-		if err != nil {
+		var dir string
+		if dir, err = os.MkdirTemp("", "cairn-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		var theirs runtime
+		if theirs, err = b.yardstick("n1", dir); err != nil {
 			return err
 		}
 		runtimes = append(runtimes, theirs)
