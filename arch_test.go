@@ -27,6 +27,7 @@ type floor struct {
 // that nobody else may import.
 var floors = []floor{
 	{0, "version", nil, "which build this is"},
+	{0, "immutable", nil, "maps that share what did not change: what lets cost follow the change; standard library only"},
 	{0, "selector", nil, "the label language; the resources' door refuses bad ones, so it lies below them"},
 	{0, "api/v1", []string{"k8s.io/apimachinery", "sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in/yaml/v3"}, "the resources"},
 	{0, "kernel", nil, "the host's network as values, and the seam to it"},

@@ -1,0 +1,173 @@
+package immutable
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// model is what a map should hold.
+type model map[int]int
+
+func check(t interface{ Fatalf(string, ...any) }, m Map[int, int], want model) {
+	if got := m.Plain(); !maps.Equal(got, want) || m.Len() != len(want) {
+		t.Fatalf("map holds %v (Len %d), want %v", got, m.Len(), want)
+	}
+	for k, v := range want {
+		if got, ok := m.Get(k); !ok || got != v || !m.Has(k) || m.At(k) != v {
+			t.Fatalf("Get(%d) = %d, %t, want %d", k, got, ok, v)
+		}
+	}
+}
+
+// TestAnyEdits compares with a map of Go, and sees that earlier maps stay.
+func TestAnyEdits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var history []Map[int, int]
+		var models []model
+		e, now := (&Editor[int, int]{}), model{}
+		steps := rapid.IntRange(1, 200).Draw(t, "steps")
+		for range steps {
+			k, v := rapid.IntRange(0, 100).Draw(t, "key"), rapid.IntRange(0, 3).Draw(t, "value")
+			switch rapid.IntRange(0, 5).Draw(t, "op") {
+			case 0, 1, 2:
+				e.Set(k, v)
+				now[k] = v
+			case 3, 4:
+				e.Delete(k)
+				delete(now, k)
+			case 5:
+				history, models = append(history, e.Map()), append(models, maps.Clone(now))
+			}
+			if e.Len() != len(now) {
+				t.Fatalf("editor has %d keys, want %d", e.Len(), len(now))
+			}
+		}
+		history, models = append(history, e.Map()), append(models, now)
+		for i, m := range history {
+			check(t, m, models[i])
+			for j, o := range history {
+				var want []int
+				for k := range 101 {
+					a, inA := models[i][k]
+					b, inB := models[j][k]
+					if inA != inB || a != b {
+						want = append(want, k)
+					}
+				}
+				if got := slices.Sorted(Diff(m, o)); !slices.Equal(got, want) {
+					t.Fatalf("Diff = %v, want %v", got, want)
+				}
+				if Equal(m, o) != (len(want) == 0) {
+					t.Fatalf("Equal = %t with a difference of %v", Equal(m, o), want)
+				}
+			}
+		}
+	})
+}
+
+// TestNoChangeIsTheSameMap: == must tell that nothing changed.
+func TestNoChangeIsTheSameMap(t *testing.T) {
+	m := Of(map[int]int{1: 1, 2: 2, 3: 3})
+	for name, other := range map[string]Map[int, int]{
+		"equal value": m.With(2, 2), "absent key": m.Without(9), "no edit": m.Edit().Map(),
+	} {
+		if other != m {
+			t.Errorf("%s: another map", name)
+		}
+	}
+	if m.With(2, 3) == m || m.Without(2) == m {
+		t.Error("a change gave the same map")
+	}
+	if (Map[int, int]{}) != m.Without(1).Without(2).Without(3) {
+		t.Error("a map that was emptied is not the zero Map")
+	}
+}
+
+// TestCollisions drives the trie with hashes that differ late or not at all.
+func TestCollisions(t *testing.T) {
+	same := func(int) uint64 { return 42 }
+	late := func(k int) uint64 { return uint64(k) << 58 }
+	for name, h := range map[string]func(int) uint64{"same": same, "late": late} {
+		t.Run(name, func(t *testing.T) {
+			o := new(owner)
+			var n *node[int, int]
+			// Entries that move down are hashed anew, so all go in below the levels that
+			// the real hash tells apart.
+			level := levels
+			for k := range 10 {
+				n, _ = n.set(o, k, k, h(k), level)
+			}
+			for k := range 10 {
+				if v, ok := n.get(k, h(k), level); !ok || v != k {
+					t.Errorf("get(%d) = %d, %t", k, v, ok)
+				}
+			}
+			other, removed := n.remove(new(owner), 3, h(3), level)
+			if !removed {
+				t.Error("3 was not removed")
+			}
+			if _, ok := n.get(3, h(3), level); !ok {
+				t.Error("3 vanished from the node that was not the editor's")
+			}
+			var got []int
+			diff(n, other, level, func(k int) bool { got = append(got, k); return true })
+			if !slices.Equal(got, []int{3}) {
+				t.Errorf("diff = %v, want 3", got)
+			}
+		})
+	}
+}
+
+// TestDiffStops: a consumer that has seen enough gets no more.
+func TestDiffStops(t *testing.T) {
+	a, b := Map[int, int]{}, Map[int, int]{}
+	for k := range 1000 {
+		b = b.With(k, k)
+	}
+	n := 0
+	for range Diff(a, b) {
+		if n++; n == 3 {
+			break
+		}
+	}
+	for range b.All() {
+		if n++; n == 6 {
+			break
+		}
+	}
+	if n != 6 {
+		t.Errorf("%d steps, want 6", n)
+	}
+}
+
+func BenchmarkOneChange(b *testing.B) {
+	for _, size := range []int{100, 1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			plain := map[string]int{}
+			for i := range size {
+				plain[fmt.Sprint(i)] = i
+			}
+			m := Of(plain)
+			for i := 0; b.Loop(); i++ {
+				next := m.With("0", i)
+				for range Diff(m, next) {
+				}
+				m = next
+			}
+		})
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	for b.Loop() {
+		var e Editor[int, int]
+		for i := range 10_000 {
+			e.Set(i, i)
+		}
+		e.Map()
+	}
+}
