@@ -12,7 +12,9 @@ type Link struct {
 	Kind  string // "veth", "bridge", "vxlan", …; "" for a physical device
 	MTU   int    // bytes
 	Up    bool   // administratively up and with carrier (IFF_UP and IFF_LOWER_UP)
-	Alias string // free text on the link (IFLA_IFALIAS); Cairn's mark on a pod's link, see PodAlias
+	Alias string // free text on the link (IFLA_IFALIAS); Cairn's mark, see PodAlias and TunnelAlias
+	// Driver is the driver of a physical device (ethtool(8) -i); "" for others.
+	Driver string
 }
 
 // Addr is an address on a link of the host, with the length of the prefix that
@@ -31,6 +33,7 @@ type Host struct {
 	// connected ones included: by these next hops are resolved. Those of
 	// link-local prefixes are left out: every link has one with the same key.
 	Foreign map[RouteKey]Route
+	Release string // of the kernel (uname(2)), such as 6.1.0-41-amd64
 }
 
 // Event is a change of the host.
@@ -40,6 +43,12 @@ type Event struct {
 	// by others; nil: it is gone, at least in part, or another's may have taken its
 	// place.
 	Routes map[RouteKey]*Route
+	// Neighbours and Forwarding hold in the same way what was changed of the entries
+	// on tunnel devices.
+	Neighbours map[Neighbour]*MAC
+	Forwarding map[Forwarding]*netip.Addr
+	// Rules says that somebody else changed our table of nftables.
+	Rules bool
 	// Down holds the names of links that went down, vanished, were made anew or
 	// lost an IPv4 address: the kernel drops routes with them without a word.
 	Down []string

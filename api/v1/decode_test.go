@@ -116,8 +116,8 @@ func TestDecode(t *testing.T) {
 		"every fault counts": {head + "spec: {a: 1, b: 2}\n---\n" + head + "---\nkind: Node", "", "document 1, IPPool blue: unknown field \"spec.a\"\ndocument 1, IPPool blue: unknown field \"spec.b\"\ndocument 3, Node: apiVersion: must be cairn.network/v1, not \"\""},
 		"Calico's":           {"{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}}", "", `document 1, IPPool a: apiVersion: must be cairn.network/v1, not "projectcalico.org/v3"`},
 		"no kind":            {"apiVersion: cairn.network/v1", "", `document 1, object: kind: Required value`},
-		"unknown kind":       {"{apiVersion: cairn.network/v1, kind: Pool, metadata: {name: a}}", "", `document 1, Pool a: kind: must be one of BGPConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
-		"kind in other case": {"{apiVersion: cairn.network/v1, kind: ippool}", "", `document 1, ippool: kind: must be one of BGPConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
+		"unknown kind":       {"{apiVersion: cairn.network/v1, kind: Pool, metadata: {name: a}}", "", `document 1, Pool a: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
+		"kind in other case": {"{apiVersion: cairn.network/v1, kind: ippool}", "", `document 1, ippool: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
 		"no map":             {"hello", "", `document 1, object: must be a map with apiVersion, kind and metadata`},
 		"a bare list":        {"[1]", "", `document 1, object: must be a map with apiVersion, kind and metadata`},
 		"wrong type":         {head + "spec: {blockSize: big}", "", `document 1, IPPool blue: spec.blockSize: must be a whole number, not string`},
@@ -138,7 +138,7 @@ func TestDecode(t *testing.T) {
 		"list: bad field":    {"{apiVersion: v1, kind: List, item: []}", "", `document 1, List: unknown field "item"`},
 		"list: no list":      {"{apiVersion: v1, kind: List, items: {}}", "", `document 1, List: json: cannot unmarshal object into Go struct field list.items of type []json.RawMessage`},
 		"list: bad item":     {"{apiVersion: v1, kind: List, items: [{}, {apiVersion: cairn.network/v1, kind: Node, metadata: {name: a}, spek: {}}]}", "", "document 1, item 1, object: kind: Required value\ndocument 1, item 2, Node a: unknown field \"spek\""},
-		"list in a list":     {"{apiVersion: v1, kind: List, items: [{apiVersion: cairn.network/v1, kind: List}]}", "", `document 1, item 1, List: kind: must be one of BGPConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
+		"list in a list":     {"{apiVersion: v1, kind: List, items: [{apiVersion: cairn.network/v1, kind: List}]}", "", `document 1, item 1, List: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, err := Decode([]byte(row.text))

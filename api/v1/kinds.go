@@ -18,6 +18,7 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		{Name: "BGPConfiguration", Plural: "bgpconfigurations", ShortNames: []string{"bgpconfig", "bgpconfigs"}, New: func() Object { return &BGPConfiguration{} }},
+		{Name: "AgentConfiguration", Plural: "agentconfigurations", ShortNames: []string{"agentconfig", "agentconfigs"}, New: func() Object { return &AgentConfiguration{} }},
 		{Name: "BGPPeer", Plural: "bgppeers", ShortNames: []string{"bgpp"}, New: func() Object { return &BGPPeer{} }},
 		{Name: "IPPool", Plural: "ippools", ShortNames: []string{"ipp", "pool", "pools"}, New: func() Object { return &IPPool{} }},
 		{Name: "Node", Plural: "nodes", ShortNames: []string{"no"}, New: func() Object { return &Node{} }},

@@ -38,6 +38,8 @@ type NodeStatusStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// BGP is the state of the speaker and its sessions.
 	BGP BGPStatus `json:"bgp,omitzero"`
+	// WireGuard is the state of the WireGuard device and its peers, if there is one.
+	WireGuard *WireGuardStatus `json:"wireguard,omitempty"`
 	// Routes counts the kernel's routes that are Cairn's.
 	Routes RouteCounts `json:"routes,omitzero"`
 	// Pods is the number of pods attached to this node.
@@ -84,6 +86,28 @@ type BGPPeerStatus struct {
 	LastError string       `json:"lastError,omitempty"`
 	IPv4      PrefixCounts `json:"ipv4,omitzero"`
 	IPv6      PrefixCounts `json:"ipv6,omitzero"`
+}
+
+// WireGuardStatus is the state of a node's WireGuard device.
+type WireGuardStatus struct {
+	// PublicKey is the device's key, base64.
+	PublicKey string `json:"publicKey"`
+	// ListeningPort is the UDP port.
+	ListeningPort int32                 `json:"listeningPort"`
+	Peers         []WireGuardPeerStatus `json:"peers,omitempty"`
+}
+
+// WireGuardPeerStatus is the state of the tunnel to one node.
+type WireGuardPeerStatus struct {
+	Node      string `json:"node"`
+	PublicKey string `json:"publicKey"`
+	// Endpoint is the node's address and UDP port.
+	Endpoint string `json:"endpoint"`
+	// LastHandshake is when keys were agreed on last; zero: never.
+	LastHandshake metav1.Time `json:"lastHandshake,omitzero"`
+	// ReceivedBytes and SentBytes count since the device was made.
+	ReceivedBytes int64 `json:"receivedBytes"`
+	SentBytes     int64 `json:"sentBytes"`
 }
 
 // PrefixCounts is the number of prefixes of one family in a session.

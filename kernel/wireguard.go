@@ -1,0 +1,86 @@
+package kernel
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// WireGuardKey is a public key (Curve25519).
+type WireGuardKey [32]byte
+
+// String returns the key as wg(8) writes it.
+func (k WireGuardKey) String() string { return base64.StdEncoding.EncodeToString(k[:]) }
+
+// ParseWireGuardKey returns the key that String wrote.
+func ParseWireGuardKey(text string) (WireGuardKey, error) {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(b) != len(WireGuardKey{}) {
+		return WireGuardKey{}, fmt.Errorf("%q is no WireGuard key: want 32 bytes in base64", text)
+	}
+	return WireGuardKey(b), nil
+}
+
+// WireGuardPeer is another node as the WireGuard device knows it.
+type WireGuardPeer struct {
+	Endpoint netip.AddrPort
+	// Allowed are the addresses behind the peer: what is sent to them is for it, and
+	// only from them it may send.
+	Allowed Prefixes
+}
+
+func (p WireGuardPeer) String() string { return fmt.Sprintf("%s allowed %s", p.Endpoint, p.Allowed) }
+
+// PeerTraffic is what went to and came from a WireGuard peer.
+type PeerTraffic struct {
+	Key           WireGuardKey
+	Endpoint      netip.AddrPort
+	LastHandshake time.Time // zero: never
+	Received      int64     // bytes
+	Sent          int64     // bytes
+}
+
+// Encryption is the WireGuard device beyond what every tunnel device has. Its
+// private key never leaves the kernel: the driver makes one for a device that has
+// none.
+type Encryption interface {
+	// Peers is the table of the device's peers.
+	Peers() Table[WireGuardKey, WireGuardPeer]
+	// Key returns the device's public key. ErrUnsupported or ENODEV: there is none.
+	Key(ctx context.Context) (WireGuardKey, error)
+	// Traffic returns what went to and came from each peer, in the order of keys.
+	Traffic(ctx context.Context) ([]PeerTraffic, error)
+}
+
+// Prefixes is a set of prefixes in canonical form: sorted, each once, comparable
+// with ==. The zero value is the empty set.
+type Prefixes struct{ text string }
+
+// PrefixesOf returns the canonical set.
+func PrefixesOf(list ...netip.Prefix) Prefixes {
+	sorted := slices.Clone(list)
+	for i := range sorted {
+		sorted[i] = sorted[i].Masked()
+	}
+	slices.SortFunc(sorted, netip.Prefix.Compare)
+	texts := make([]string, 0, len(sorted))
+	for _, p := range slices.Compact(sorted) {
+		texts = append(texts, p.String())
+	}
+	return Prefixes{strings.Join(texts, " ")}
+}
+
+// List returns the prefixes in order.
+func (p Prefixes) List() []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range strings.Fields(p.text) {
+		list = append(list, netip.MustParsePrefix(text)) // written by PrefixesOf
+	}
+	return list
+}
+
+func (p Prefixes) String() string { return strings.ReplaceAll(p.text, " ", ", ") }
