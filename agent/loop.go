@@ -258,7 +258,7 @@ func (l *loop) once(ctx context.Context) time.Time {
 		l.report(&state, err)
 	}
 	if l.routes.Err() == nil && l.sysctls.Err() == nil && !l.ready.Swap(true) {
-		l.log.Info("ready", "after", time.Since(l.a.started), "routes", len(state.Routes), "peers", len(state.Peers))
+		l.log.Info("ready", "after", time.Since(l.a.started), "routes", state.Routes.Len(), "peers", state.Peers.Len())
 	}
 	return retry
 }

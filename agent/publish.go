@@ -8,6 +8,7 @@ import (
 	"cairn.network/cairn/agent/reconcile"
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
 )
 
 // Pace of the status in the datastore.
@@ -80,11 +81,11 @@ func (p *publisher) once(ctx context.Context) time.Time {
 	if n, ok := datastore.Get[*v1.Node](snapshot, "", p.a.cfg.Node); ok {
 		p.addrs = addrsOf(n)
 	}
-	p.node.Want(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(p.addrs)}, nil)
+	p.node.Want(immutable.Of(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(p.addrs)}), nil)
 	p.takeStatus(ctx, now)
 	steps := []reconcile.Step{p.status}
 	if p.a.loop.recovered.Load() {
-		p.endpoints.Want(p.a.wantedEndpoints(), nil)
+		p.endpoints.Want(immutable.Of(p.a.wantedEndpoints()), nil)
 		steps = []reconcile.Step{p.endpoints, p.status}
 	}
 	retry, err := reconcile.Pass(ctx, []reconcile.Step{p.node}, steps)
@@ -120,7 +121,7 @@ func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 		p.beat = now.Add(statusBeat)
 	}
 	p.dirty = false
-	p.status.Want(map[struct{}]statusText{{}: {text: text, beat: p.beat.Unix()}}, nil)
+	p.status.Want(immutable.Of(map[struct{}]statusText{{}: {text: text, beat: p.beat.Unix()}}), nil)
 }
 
 // report logs a failure once, and its end.

@@ -79,14 +79,14 @@ func (a *Agent) statusText(ctx context.Context) (string, error) {
 
 func (a *Agent) bgpStatus(state *calc.State, sessions map[netip.Addr]bgp.Session) v1.BGPStatus {
 	var b v1.BGPStatus
-	if c, ok := state.Speaker[struct{}{}]; ok {
+	if c, ok := state.Speaker.Get(struct{}{}); ok {
 		b.ASNumber, b.RouterID = c.AS, c.RouterID.String()
 	}
 	for _, f := range a.loop.speaker.Failures() {
 		b.Error = f.Err.Error()
 	}
-	for addr, p := range state.Peers {
-		s, origin := sessions[addr], state.PeerOrigins[addr]
+	for addr, p := range state.Peers.All() {
+		s, origin := sessions[addr], state.PeerOrigins.At(addr)
 		if s.State == "" {
 			s.State = bgp.Idle
 		}
@@ -169,8 +169,8 @@ func (a *Agent) Routes(context.Context) ([]localapi.Route, error) {
 		localapi.Route
 	}
 	var all []entry
-	for k, r := range state.Routes {
-		o := state.Origins[k]
+	for k, r := range state.Routes.All() {
+		o := state.Origins.At(k)
 		e := entry{k.Dst, localapi.Route{Dst: k.Dst.String(), Origin: string(o.Kind), From: o.From, Type: r.Type.String(), NextHops: hops(r)}}
 		have, there := known[k]
 		if e.InKernel = there && have == r; !e.InKernel {
@@ -184,7 +184,7 @@ func (a *Agent) Routes(context.Context) ([]localapi.Route, error) {
 		all = append(all, e)
 	}
 	for k, r := range known {
-		if _, wanted := state.Routes[k]; wanted {
+		if state.Routes.Has(k) {
 			continue
 		}
 		e := entry{k.Dst, localapi.Route{Dst: k.Dst.String(), Type: r.Type.String(), NextHops: hops(r), InKernel: true, Reason: "no longer wanted"}}
@@ -195,7 +195,7 @@ func (a *Agent) Routes(context.Context) ([]localapi.Route, error) {
 		}
 		all = append(all, e)
 	}
-	for dst, reason := range state.Unused {
+	for dst, reason := range state.Unused.All() {
 		all = append(all, entry{dst, localapi.Route{Dst: dst.String(), Reason: reason}})
 	}
 	slices.SortStableFunc(all, func(x, y entry) int {

@@ -2,7 +2,6 @@ package calc
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
@@ -64,8 +64,7 @@ type stateKey struct {
 	complete bool
 }
 
-// Desired returns what the node should be. Its maps are never changed
-// afterwards, and must not be by the caller: the next State may share them.
+// Desired returns what the node should be.
 func (c *Calculator) Desired(in Inputs) State {
 	if in.Store == nil {
 		in.Store = datastore.NewSnapshot()
@@ -109,29 +108,27 @@ func (c *Calculator) Desired(in Inputs) State {
 // same address: what is here need not be looked for elsewhere.
 func (k stateKey) assemble(paths map[netip.Prefix]bgp.Path) State {
 	s := State{
-		Sysctls:     k.pods.sysctls,
-		Routes:      k.routes.routes,
-		Speaker:     k.sessions.speaker,
-		Peers:       k.sessions.peers,
-		Paths:       paths,
+		Sysctls:     immutable.Of(k.pods.sysctls),
+		Routes:      immutable.Of(k.routes.routes),
+		Speaker:     immutable.Of(k.sessions.speaker),
+		Peers:       immutable.Of(k.sessions.peers),
+		Paths:       immutable.Of(paths),
 		Tentative:   len(k.sessions.peers) > 0 && !k.complete, // without peers there is nothing to come
 		MTU:         k.fabric.mtu(k.members.own),
-		Origins:     k.routes.origins,
-		Unused:      k.routes.unused,
-		PeerOrigins: k.sessions.origins,
+		Origins:     immutable.Of(k.routes.origins),
+		Unused:      immutable.Of(k.routes.unused),
+		PeerOrigins: immutable.Of(k.sessions.origins),
 		Issues: sortIssues(k.members.issues, k.pools.issues, k.settings.issues, k.claims.issues,
 			k.sessions.issues, k.pods.issues),
 	}
 	if len(k.pods.routes) == 0 {
 		return s
 	}
-	s.Routes, s.Origins = maps.Clone(s.Routes), maps.Clone(s.Origins)
 	for key, r := range k.pods.routes {
-		if o, ok := s.Origins[key]; ok {
-			s.Unused = maps.Clone(s.Unused)
-			s.Unused[key.Dst] = "a pod of this node has the address, so it is not routed to " + string(o.Kind) + " " + o.From
+		if o, ok := s.Origins.Get(key); ok {
+			s.Unused = s.Unused.With(key.Dst, "a pod of this node has the address, so it is not routed to "+string(o.Kind)+" "+o.From)
 		}
-		s.Routes[key], s.Origins[key] = r, k.pods.origins[key]
+		s.Routes, s.Origins = s.Routes.With(key, r), s.Origins.With(key, k.pods.origins[key])
 	}
 	return s
 }

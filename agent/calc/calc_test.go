@@ -9,6 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"cairn.network/cairn/immutable"
+	"cairn.network/cairn/kernel"
 )
 
 var update = flag.Bool("update", false, "write what comes out into testdata")
@@ -29,7 +32,7 @@ func TestGolden(t *testing.T) {
 			}
 			s := Desired(readCase(t, a))
 			if !strings.Contains(string(a.Comment), "sysctls") {
-				s.Sysctls = nil
+				s.Sysctls = immutable.Map[kernel.Sysctl, string]{}
 			}
 			if *update {
 				setFile(a, "want", s.String())

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
 )
 
@@ -25,12 +26,12 @@ func (s State) String() string {
 		return fmt.Sprintf("%s = %s", k, v)
 	}))
 	section("routes", lines(s.Routes, compareRouteKeys, func(k kernel.RouteKey, r kernel.Route) string {
-		return fmt.Sprintf("%s %s (%s %s)", k, r, s.Origins[k].Kind, s.Origins[k].From)
+		return fmt.Sprintf("%s %s (%s %s)", k, r, s.Origins.At(k).Kind, s.Origins.At(k).From)
 	}))
 	section("unused", lines(s.Unused, netip.Prefix.Compare, func(p netip.Prefix, why string) string {
 		return fmt.Sprintf("%s: %s", p, why)
 	}))
-	for _, c := range s.Speaker {
+	for _, c := range s.Speaker.All() {
 		restarting := ""
 		if c.Restarting {
 			restarting = " restarting"
@@ -58,7 +59,7 @@ func (s State) String() string {
 
 func (s State) peerLine(a netip.Addr, p bgp.Peer) string {
 	var b strings.Builder
-	o := s.PeerOrigins[a]
+	o := s.PeerOrigins.At(a)
 	fmt.Fprintf(&b, "%s port %d, AS %d, %s %s, from %s", a, p.Port, p.AS, o.Type, o.Name, p.Local)
 	for _, flag := range []struct {
 		set  bool
@@ -73,10 +74,11 @@ func (s State) peerLine(a netip.Addr, p bgp.Peer) string {
 }
 
 // lines returns one text for each entry, in the order of keys.
-func lines[K comparable, V any](m map[K]V, compare func(K, K) int, line func(K, V) string) []string {
+func lines[K, V comparable](m immutable.Map[K, V], compare func(K, K) int, line func(K, V) string) []string {
 	var out []string
-	for _, k := range slices.SortedFunc(maps.Keys(m), compare) {
-		out = append(out, line(k, m[k]))
+	plain := m.Plain()
+	for _, k := range slices.SortedFunc(maps.Keys(plain), compare) {
+		out = append(out, line(k, plain[k]))
 	}
 	return out
 }

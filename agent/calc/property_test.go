@@ -14,6 +14,7 @@ import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
 )
 
@@ -37,7 +38,7 @@ func TestTotal(t *testing.T) {
 func TestZero(t *testing.T) {
 	in := Inputs{}
 	s := Desired(in)
-	s.Sysctls = nil
+	s.Sysctls = immutable.Map[kernel.Sysctl, string]{}
 	want := "mtu 1500\nissues\n  Node : there is no such resource: no BGP, and no routes to other nodes' pods\n"
 	if diff := cmp.Diff(want, s.String()); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
@@ -46,8 +47,8 @@ func TestZero(t *testing.T) {
 
 // checkSound checks what holds of every State.
 func checkSound(t *rapid.T, in Inputs, s State) {
-	for k, r := range s.Routes {
-		o, ok := s.Origins[k]
+	for k, r := range s.Routes.All() {
+		o, ok := s.Origins.Get(k)
 		if !ok {
 			t.Errorf("route %s has no origin", k)
 		}
@@ -65,28 +66,28 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 				t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
 			}
 		}
-		if _, unused := s.Unused[k.Dst]; unused && o.Kind != OriginPod && o.Kind != OriginBlock {
+		if _, unused := s.Unused.Get(k.Dst); unused && o.Kind != OriginPod && o.Kind != OriginBlock {
 			t.Errorf("route %s is used and unused", k)
 		}
 	}
-	if len(s.Origins) != len(s.Routes) {
-		t.Errorf("%d origins of %d routes", len(s.Origins), len(s.Routes))
+	if s.Origins.Len() != s.Routes.Len() {
+		t.Errorf("%d origins of %d routes", s.Origins.Len(), s.Routes.Len())
 	}
 	for dst, paths := range in.RIB.Routes {
-		_, used := s.Routes[mainRoute(dst)]
-		_, unused := s.Unused[dst]
-		if len(paths) > 0 && len(s.Speaker) > 0 && !used && !unused {
+		_, used := s.Routes.Get(mainRoute(dst))
+		_, unused := s.Unused.Get(dst)
+		if len(paths) > 0 && s.Speaker.Len() > 0 && !used && !unused {
 			t.Errorf("learned %s and lost it", dst)
 		}
 	}
-	if len(s.Speaker) == 0 && len(s.Peers)+len(s.Paths) > 0 {
+	if s.Speaker.Len() == 0 && s.Peers.Len()+s.Paths.Len() > 0 {
 		t.Error("peers or paths without a speaker")
 	}
-	if len(s.PeerOrigins) != len(s.Peers) {
-		t.Errorf("%d origins of %d peers", len(s.PeerOrigins), len(s.Peers))
+	if s.PeerOrigins.Len() != s.Peers.Len() {
+		t.Errorf("%d origins of %d peers", s.PeerOrigins.Len(), s.Peers.Len())
 	}
-	for a, p := range s.Peers {
-		listen := s.Speaker[struct{}{}].Listen.List()
+	for a, p := range s.Peers.All() {
+		listen := s.Speaker.At(struct{}{}).Listen.List()
 		if slices.Contains(listen, a) || !slices.Contains(listen, p.Local) || p.IPv4 == p.IPv6 || p.IPv4 != a.Is4() {
 			t.Errorf("peer %s is %+v", a, p)
 		}
@@ -243,14 +244,14 @@ func TestSameInputSameState(t *testing.T) {
 	if c.routes.value != routes {
 		t.Error("a new pod had the other routes computed again")
 	}
-	if got, want := len(s.Routes), len(state.Routes)+1; got != want {
+	if got, want := s.Routes.Len(), state.Routes.Len()+1; got != want {
 		t.Errorf("%d routes, want %d", got, want)
 	}
 	if allocs := testing.AllocsPerRun(10, func() { c.Desired(in) }); allocs > 0 {
 		t.Errorf("the same input allocates %v times", allocs)
 	}
 	dst := netip.MustParsePrefix("10.0.0.0/26")
-	if _, ok := s.Routes[mainRoute(dst)]; !ok {
+	if _, ok := s.Routes.Get(mainRoute(dst)); !ok {
 		t.Errorf("no route to %s", dst)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
@@ -26,6 +27,8 @@ type Inputs struct {
 	Pods  *ipam.Assignments   // what is attached to this node
 	Host  *kernel.Host        // never nil
 	RIB   *bgp.RIB            // never nil
+	// Lacking holds the kinds of tunnel devices that this kernel does not have.
+	Lacking immutable.Map[kernel.TunnelKind, bool]
 	// Restarting says that this agent took over the routes of an earlier one; it
 	// stays the same for the life of the process.
 	Restarting bool
@@ -33,26 +36,58 @@ type Inputs struct {
 
 // State is what the node should be: complete, comparable, printable.
 type State struct {
-	Sysctls map[kernel.Sysctl]string
-	Routes  map[kernel.RouteKey]kernel.Route
-	Speaker map[struct{}]bgp.Config // empty: no speaker
-	Peers   map[netip.Addr]bgp.Peer
-	Paths   map[netip.Prefix]bgp.Path
+	// What protects: sets, their elements, and the chains that ask for them.
+	Sets     immutable.Map[string, kernel.Set]
+	Elements immutable.Map[kernel.Element, struct{}]
+	Chains   immutable.Map[string, kernel.Chain]
 
+	// What connects.
+	Sysctls    immutable.Map[kernel.Sysctl, string]
+	Tunnels    immutable.Map[string, kernel.Tunnel] // by link
+	Addrs      immutable.Map[kernel.Addr, struct{}] // of tunnel devices
+	Neighbours immutable.Map[kernel.Neighbour, kernel.MAC]
+	Forwarding immutable.Map[kernel.Forwarding, netip.Addr]
+	WireGuard  immutable.Map[kernel.WireGuardKey, kernel.WireGuardPeer]
+	Routes     immutable.Map[kernel.RouteKey, kernel.Route]
+
+	// What announces.
+	Speaker immutable.Map[struct{}, bgp.Config] // empty: no speaker
+	Peers   immutable.Map[netip.Addr, bgp.Peer]
+	Paths   immutable.Map[netip.Prefix, bgp.Path]
+
+	// Held holds destinations that can't be routed as wanted yet, because a tunnel's
+	// other end is not known, and why. What is there for them must stay until then:
+	// a change of mode loses no packet.
+	Held immutable.Map[kernel.RouteKey, string]
 	// Tentative says that BGP has not told everything yet since the start: routes
 	// through a gateway that are in the kernel already and not wanted must stay.
 	Tentative bool
 	// MTU is the largest packet of a new pod, in bytes.
 	MTU int
 
+	// Uses says what this node needs each tunnel device for, by link.
+	Uses immutable.Map[string, Use]
+
 	// Origins says of each route why it is wanted.
-	Origins map[kernel.RouteKey]Origin
+	Origins immutable.Map[kernel.RouteKey, Origin]
 	// Unused holds what was learned or is known and gives no route, and why.
-	Unused map[netip.Prefix]string
+	Unused immutable.Map[netip.Prefix, string]
 	// PeerOrigins says of each peer where it comes from.
-	PeerOrigins map[netip.Addr]PeerOrigin
+	PeerOrigins immutable.Map[netip.Addr, PeerOrigin]
 	// Issues are the faults found in resources, ordered.
 	Issues []v1.Issue
+}
+
+// Use is what a node needs a tunnel device for.
+type Use struct {
+	// IPv4 and IPv6 say of which families the device needs an address from IPAM.
+	IPv4, IPv6 bool
+	// Pools are the names of the pools whose packets it carries, the first by name
+	// first, joined by blanks: addresses come from these.
+	Pools string
+	// Sending says that this node's routes want the device. Without, it is kept only
+	// because other nodes have not taken back that they send through theirs.
+	Sending bool
 }
 
 // OriginKind says what a route is for.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"cairn.network/cairn/immutable"
 )
 
 // during is a table that lets something happen in the middle of a Read, when its
@@ -78,7 +80,7 @@ func TestEventsMeanwhile(t *testing.T) {
 					w.have = map[string]int{"x": 1, "old": 1}
 				}
 				a := NewTracker("a", w)
-				a.Want(want, nil)
+				a.Want(immutable.Of(want), nil)
 				news := false
 				happen := func() {
 					w.read, w.write = nil, nil
@@ -122,7 +124,7 @@ func TestEchoWhileWriting(t *testing.T) {
 	var log []string
 	w := &during{world: &world{name: "a", log: &log, have: map[string]int{"old": 1}}}
 	a := NewTracker("a", w)
-	a.Want(map[string]int{"x": 1}, nil)
+	a.Want(immutable.Of(map[string]int{"x": 1}), nil)
 	one := 1
 	w.write = func() {
 		if w.have["x"] == 1 && a.Observe("x", &one) {
@@ -144,7 +146,7 @@ func TestAppliedInDoubt(t *testing.T) {
 	var log []string
 	w := &during{world: &world{name: "a", log: &log, have: map[string]int{}}}
 	a := NewTracker("a", w)
-	a.Want(map[string]int{"x": 1}, nil)
+	a.Want(immutable.Of(map[string]int{"x": 1}), nil)
 	Pass(t.Context(), []Step{a}, nil)
 	look := func() {
 		if got := a.Status().Applied; got != 1 || !a.Applied("x") || !maps.Equal(a.Known(), w.have) {
@@ -170,8 +172,8 @@ func TestRetryOfAnother(t *testing.T) {
 		wb, b := newWorld("b", &log, map[string]int{})
 		a.Voids(b)
 		wb.fail["x"] = errors.New("no")
-		a.Want(map[string]int{"config": 1}, nil)
-		b.Want(map[string]int{"x": 1}, nil)
+		a.Want(immutable.Of(map[string]int{"config": 1}), nil)
+		b.Want(immutable.Of(map[string]int{"x": 1}), nil)
 		pass := func() { Pass(t.Context(), []Step{a, b}, nil) }
 		for range 10 {
 			pass()
@@ -183,21 +185,21 @@ func TestRetryOfAnother(t *testing.T) {
 		if len(wb.have) != 0 {
 			t.Fatal("the same was tried before its time")
 		}
-		b.Want(map[string]int{"x": 2}, nil)
+		b.Want(immutable.Of(map[string]int{"x": 2}), nil)
 		pass()
 		if wb.have["x"] != 2 {
 			t.Error("another value was not tried at once")
 		}
 
 		wb.fail["x"] = errors.New("no")
-		b.Want(map[string]int{"x": 3}, nil)
+		b.Want(immutable.Of(map[string]int{"x": 3}), nil)
 		for range 10 {
 			pass()
 			time.Sleep(time.Until(b.Failures()["x"].Retry))
 		}
 		pass()
 		clear(wb.fail)
-		a.Want(map[string]int{"config": 2}, nil)
+		a.Want(immutable.Of(map[string]int{"config": 2}), nil)
 		pass()
 		if wa.have["config"] != 2 || wb.have["x"] != 3 {
 			t.Error("what failed on the old table was not tried on the new one at once")
@@ -293,7 +295,7 @@ func lateEvents(t *testing.T, roll func(int) int) {
 		for range roll(4) {
 			want[key()] = roll(3)
 		}
-		a.Want(want, nil)
+		a.Want(immutable.Of(want), nil)
 		clear(w.fail)
 		if roll(4) == 0 {
 			w.fail[key()] = errors.New("fault")
@@ -325,7 +327,7 @@ func TestRetryNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log []string
 		w, a := newWorld("a", &log, map[string]int{})
-		a.Want(map[string]int{"x": 1, "y": 1}, nil)
+		a.Want(immutable.Of(map[string]int{"x": 1, "y": 1}), nil)
 		w.fail["x"] = errors.New("no")
 		for range 10 {
 			Pass(t.Context(), []Step{a}, nil)

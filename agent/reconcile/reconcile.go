@@ -14,6 +14,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"cairn.network/cairn/immutable"
 )
 
 // Table is a kind of object in the world. See kernel.Table, which is the same.
@@ -80,8 +82,8 @@ func delAll(ctx context.Context, steps []Step) error {
 
 // Diff returns what must be set and what must be deleted to make have equal to
 // want.
-func Diff[K, V comparable](want, have map[K]V) (set map[K]V, del []K) {
-	for k, v := range want {
+func Diff[K, V comparable](want immutable.Map[K, V], have map[K]V) (set map[K]V, del []K) {
+	for k, v := range want.All() {
 		if old, ok := have[k]; !ok || old != v {
 			if set == nil {
 				set = make(map[K]V)
@@ -90,7 +92,7 @@ func Diff[K, V comparable](want, have map[K]V) (set map[K]V, del []K) {
 		}
 	}
 	for k := range have {
-		if _, ok := want[k]; !ok {
+		if !want.Has(k) {
 			del = append(del, k)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"cairn.network/cairn/immutable"
 )
 
 // world is a table in memory that notes what is written.
@@ -91,7 +93,7 @@ func TestDiff(t *testing.T) {
 		{name: "zero value is a value", want: map[string]int{"a": 0}, set: map[string]int{"a": 0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			set, del := Diff(test.want, test.have)
+			set, del := Diff(immutable.Of(test.want), test.have)
 			if d := cmp.Diff(test.set, set); d != "" {
 				t.Errorf("set (-want +got):\n%s", d)
 			}
@@ -106,8 +108,8 @@ func TestPassOrder(t *testing.T) {
 	var log []string
 	_, a := newWorld("a", &log, map[string]int{"old": 1})
 	_, b := newWorld("b", &log, map[string]int{"old": 1, "same": 2})
-	a.Want(map[string]int{"new": 1}, nil)
-	b.Want(map[string]int{"new": 1, "same": 2}, nil)
+	a.Want(immutable.Of(map[string]int{"new": 1}), nil)
+	b.Want(immutable.Of(map[string]int{"new": 1, "same": 2}), nil)
 	if retry, err := Pass(t.Context(), []Step{a, b}, nil); err != nil || !retry.IsZero() {
 		t.Fatalf("Pass = %v, %v", retry, err)
 	}
@@ -127,7 +129,7 @@ func TestFailingKey(t *testing.T) {
 		w, a := newWorld("a", &log, map[string]int{"stuck": 1})
 		w.fail["bad"] = errors.New("no")
 		w.fail["stuck"] = errors.New("busy")
-		a.Want(map[string]int{"bad": 1, "good": 1}, nil)
+		a.Want(immutable.Of(map[string]int{"bad": 1, "good": 1}), nil)
 		retry, err := Pass(t.Context(), []Step{a}, nil)
 		if err != nil || retry.IsZero() || retry.After(time.Now().Add(minRetry)) {
 			t.Fatalf("Pass = %v, %v", time.Until(retry), err)
@@ -171,8 +173,8 @@ func TestBrokenTable(t *testing.T) {
 		var log []string
 		wa, a := newWorld("a", &log, map[string]int{})
 		wb, b := newWorld("b", &log, map[string]int{"old": 1})
-		a.Want(map[string]int{"x": 1}, nil)
-		b.Want(map[string]int{"x": 1}, nil)
+		a.Want(immutable.Of(map[string]int{"x": 1}), nil)
+		b.Want(immutable.Of(map[string]int{"x": 1}), nil)
 		wa.down = errors.New("gone fishing")
 		for range 3 {
 			retry, err := Pass(t.Context(), []Step{a, b}, nil)
@@ -203,8 +205,8 @@ func TestBrokenWithFailingKeys(t *testing.T) {
 		wa, a := newWorld("a", &log, map[string]int{})
 		wb, b := newWorld("b", &log, map[string]int{})
 		wa.fail["x"], wb.fail["x"] = errors.New("no"), errors.New("no")
-		a.Want(map[string]int{"x": 1}, nil)
-		b.Want(map[string]int{"x": 1}, nil)
+		a.Want(immutable.Of(map[string]int{"x": 1}), nil)
+		b.Want(immutable.Of(map[string]int{"x": 1}), nil)
 		if _, err := Pass(t.Context(), []Step{a, b}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +229,7 @@ func TestBrokenTop(t *testing.T) {
 	var log []string
 	wa, a := newWorld("a", &log, map[string]int{"old": 1})
 	wb, b := newWorld("b", &log, map[string]int{})
-	a.Want(map[string]int{"new": 1}, nil)
+	a.Want(immutable.Of(map[string]int{"new": 1}), nil)
 	wb.down = errors.New("gone fishing")
 	if retry, err := Pass(t.Context(), []Step{a}, []Step{b}); err == nil || retry.IsZero() {
 		t.Fatalf("Pass = %v, %v", retry, err)
@@ -240,12 +242,12 @@ func TestBrokenTop(t *testing.T) {
 func TestKeep(t *testing.T) {
 	var log []string
 	w, a := newWorld("a", &log, map[string]int{"kept": 7, "old": 1})
-	a.Want(nil, func(_ string, v int) bool { return v == 7 })
+	a.Want(immutable.Map[string, int]{}, func(_ string, v int) bool { return v == 7 })
 	Pass(t.Context(), []Step{a}, nil)
 	if d := cmp.Diff(map[string]int{"kept": 7}, w.have); d != "" {
 		t.Error(d)
 	}
-	a.Want(nil, nil)
+	a.Want(immutable.Map[string, int]{}, nil)
 	Pass(t.Context(), []Step{a}, nil)
 	if len(w.have) != 0 {
 		t.Errorf("after keep ended: %v", w.have)
@@ -255,7 +257,7 @@ func TestKeep(t *testing.T) {
 func TestObserve(t *testing.T) {
 	var log []string
 	w, a := newWorld("a", &log, map[string]int{})
-	a.Want(map[string]int{"x": 1, "y": 1}, nil)
+	a.Want(immutable.Of(map[string]int{"x": 1, "y": 1}), nil)
 	Pass(t.Context(), []Step{a}, nil)
 	one, two := 1, 2
 	if a.Observe("x", &one) {
@@ -292,10 +294,10 @@ func TestVoids(t *testing.T) {
 	_, a := newWorld("a", &log, map[string]int{})
 	wb, b := newWorld("b", &log, map[string]int{})
 	a.Voids(b)
-	a.Want(map[string]int{"config": 1}, nil)
-	b.Want(map[string]int{"peer": 1}, nil)
+	a.Want(immutable.Of(map[string]int{"config": 1}), nil)
+	b.Want(immutable.Of(map[string]int{"peer": 1}), nil)
 	Pass(t.Context(), []Step{a, b}, nil)
-	a.Want(map[string]int{"config": 2}, nil)
+	a.Want(immutable.Of(map[string]int{"config": 2}), nil)
 	clear(wb.have) // a new speaker has no peers
 	Pass(t.Context(), []Step{a, b}, nil)
 	if wb.have["peer"] != 1 {
@@ -317,7 +319,7 @@ func TestAnyOrder(t *testing.T) {
 				switch rapid.IntRange(0, 5).Draw(rt, "step") {
 				case 0:
 					want = objects.Draw(rt, "want")
-					a.Want(want, nil)
+					a.Want(immutable.Of(want), nil)
 				case 1:
 					k, v := key.Draw(rt, "key"), rapid.IntRange(0, 2).Draw(rt, "value")
 					w.have[k] = v

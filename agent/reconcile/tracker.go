@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"cairn.network/cairn/immutable"
 )
 
 // Status counts the keys of a table.
@@ -25,7 +27,7 @@ type Tracker[K, V comparable] struct {
 	voids []interface{ void(clean bool) }
 
 	mu     sync.Mutex
-	want   map[K]V         // the caller's; never changed
+	want   immutable.Map[K, V]
 	keep   func(K, V) bool // exempt from deletion
 	known  map[K]V         // the last Read, advanced by writes and events
 	doubt  bool            // known is to be read again
@@ -66,15 +68,14 @@ func (t *Tracker[K, V]) void(clean bool) {
 }
 
 // Want sets what the table should hold. What is there and not wanted is deleted
-// unless keep, which may be nil, says true. The map must not be changed
-// afterwards.
-func (t *Tracker[K, V]) Want(want map[K]V, keep func(K, V) bool) {
+// unless keep, which may be nil, says true.
+func (t *Tracker[K, V]) Want(want immutable.Map[K, V], keep func(K, V) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	// What failed need not wait for its next try when that is another one.
 	maps.DeleteFunc(t.failed, func(k K, _ Failure) bool {
-		old, was := t.want[k]
-		now, is := want[k]
+		old, was := t.want.Get(k)
+		now, is := want.Get(k)
 		return was != is || old != now
 	})
 	t.want, t.keep = want, keep
@@ -154,7 +155,7 @@ func (t *Tracker[K, V]) Known() map[K]V {
 func (t *Tracker[K, V]) Applied(k K) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	want, wanted := t.want[k]
+	want, wanted := t.want.Get(k)
 	have, there := t.known[k]
 	return wanted && there && want == have
 }
@@ -177,8 +178,8 @@ func (t *Tracker[K, V]) Err() error {
 func (t *Tracker[K, V]) Status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Status{Wanted: len(t.want), Failed: len(t.failed), Writes: t.writes, Foreign: t.foreign}
-	for k, v := range t.want {
+	s := Status{Wanted: t.want.Len(), Failed: len(t.failed), Writes: t.writes, Foreign: t.foreign}
+	for k, v := range t.want.All() {
 		if have, ok := t.known[k]; ok && have == v {
 			s.Applied++
 		}
@@ -228,7 +229,7 @@ func (t *Tracker[K, V]) del(ctx context.Context) error {
 	}
 	var del []K
 	for k := range t.known {
-		if _, wanted := t.want[k]; !wanted && t.wrong(k) && !now.Before(t.failed[k].Retry) {
+		if !t.want.Has(k) && t.wrong(k) && !now.Before(t.failed[k].Retry) {
 			del = append(del, k)
 		}
 	}
@@ -237,7 +238,7 @@ func (t *Tracker[K, V]) del(ctx context.Context) error {
 
 // wrong says whether a key is not known to be as it should.
 func (t *Tracker[K, V]) wrong(k K) bool {
-	want, wanted := t.want[k]
+	want, wanted := t.want.Get(k)
 	have, there := t.known[k]
 	if there && !wanted {
 		return t.keep == nil || !t.keep(k, have)

@@ -11,6 +11,7 @@ import (
 
 	"cairn.network/cairn/agent/reconcile"
 	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
 )
 
@@ -35,11 +36,11 @@ func Run(ctx context.Context, c Config, d Drivers, log *slog.Logger) error {
 	peers := reconcile.NewTracker("BGP peers", d.Speaker.Peers())
 	routes := reconcile.NewTracker("routes", d.Routes)
 	speaker.Voids(paths, peers)
-	speaker.Want(map[struct{}]bgp.Config{{}: {
+	speaker.Want(immutable.Of(map[struct{}]bgp.Config{{}: {
 		AS: c.AS, RouterID: c.routerID(), Listen: bgp.Addrs(c.Listen...), Port: port,
-	}}, nil)
-	paths.Want(c.paths(), nil)
-	peers.Want(c.peers(), nil)
+	}}), nil)
+	paths.Want(immutable.Of(c.paths()), nil)
+	peers.Want(immutable.Of(c.peers()), nil)
 
 	var host atomic.Pointer[kernel.Host]
 	wake := make(chan struct{}, 1)
@@ -80,7 +81,7 @@ func Run(ctx context.Context, c Config, d Drivers, log *slog.Logger) error {
 			if h == nil {
 				continue
 			}
-			routes.Want(learned(d.Speaker.RIB(), h), nil)
+			routes.Want(immutable.Of(learned(d.Speaker.RIB(), h)), nil)
 			at, err := reconcile.Pass(ctx, base, top)
 			if err != nil && ctx.Err() == nil {
 				log.Error("not all is as it should be", "error", err)
