@@ -27,10 +27,16 @@ demo-down: ## remove what make demo made
 	@$(OUT)/cairn-lab down
 
 .PHONY: test
-test: ## everything: lint, then unit, conformance and end-to-end tests, race detector on
+test: ## everything: lint, then unit, conformance and end-to-end tests with the race detector, VM
 	@scripts/packages test
 	@$(MAKE) --no-print-directory lint build
 	@scripts/gotest -race -timeout 15m ./...
+	@scripts/vmtest
+
+.PHONY: test-vm
+test-vm: ## the tests that need what not every kernel has, in a VM with Debian's
+	@scripts/packages test
+	@scripts/vmtest
 
 .PHONY: unit
 unit: ## the fast tests only: no end-to-end scenarios

@@ -41,6 +41,7 @@ var floors = []floor{
 	{1, "kernel/kerneltest", nil, "the suite of every kernel"},
 	{1, "bgp/bgptest", nil, "the suite of every speaker"},
 	{1, "kernel/linux", []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/mdlayher/netlink", "golang.org/x/sys/unix"}, "the driver of the kernel"},
+	{1, "kernel/linux/needs", []string{"github.com/vishvananda/netlink", "golang.org/x/sys/unix"}, "what a test needs of the kernel"},
 	{1, "bgp/gobgp", []string{"github.com/osrg/gobgp"}, "the driver of the speaker"},
 	{1, "datastore/etcd", []string{"go.etcd.io/etcd/client", "go.etcd.io/etcd/api", "google.golang.org/grpc", "go.uber.org/zap"}, "the driver of etcd"},
 	{1, "datastore/etcd/etcdserver", []string{"go.etcd.io/etcd/server", "go.etcd.io/etcd/client", "go.uber.org/zap", "google.golang.org/grpc"}, "an etcd in the process, for tests and the lab; production never needs it"},

@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"cairn.network/cairn/kernel/linux/needs"
 	"cairn.network/cairn/lab/scenario"
 )
 
@@ -28,6 +30,10 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin, root = filepath.Join(dir, "bin"), filepath.Join(dir, "labs")
+	if built := os.Getenv("CAIRN_BIN"); built != "" {
+		bin = built
+		return m.Run()
+	}
 	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
 	build.Dir, build.Stdout, build.Stderr = "..", os.Stderr, os.Stderr
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -38,8 +44,41 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-func TestScenarios(t *testing.T) {
+func TestScenarios(t *testing.T) { scenarios(t, false) }
+
+// TestScenariosVM runs the scenarios that need what not every kernel has. They
+// begin with a line that names the kinds of links: # needs: ipip wireguard
+func TestScenariosVM(t *testing.T) { scenarios(t, true) }
+
+func scenarios(t *testing.T, needy bool) {
+	all, err := filepath.Glob("scenarios/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string][]string{} // by scenario
 	p := scenario.Params(scenario.Options{Root: root, Bin: bin})
-	p.Dir = "scenarios"
+	for _, file := range all {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(string(b), "\n")
+		line, needs := strings.CutPrefix(first, "# needs: ")
+		if needs != needy {
+			continue
+		}
+		kinds[strings.TrimSuffix(filepath.Base(file), ".txtar")] = strings.Fields(line)
+		p.Files = append(p.Files, file)
+	}
+	if len(p.Files) == 0 {
+		t.Fatal("there is no such scenario")
+	}
+	setup := p.Setup
+	p.Setup = func(e *testscript.Env) error {
+		for _, kind := range kinds[strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")] {
+			needs.Link(e.T().(testing.TB), kind)
+		}
+		return setup(e)
+	}
 	testscript.Run(t, p)
 }
