@@ -13,6 +13,19 @@ type Handle struct {
 	Interface   string // inside the pod
 }
 
+// tunnelContainer stands where a container's ID would: no container's has a slash.
+const tunnelContainer = "/tunnel"
+
+// TunnelHandle is the handle of the addresses of one of the node's own tunnel
+// devices, by the link's name. They are assigned, journalled and recovered like a
+// pod's.
+func TunnelHandle(link string) Handle {
+	return Handle{ContainerID: tunnelContainer, Interface: link}
+}
+
+// IsTunnel says whether it is a handle of TunnelHandle, so no pod's.
+func (h Handle) IsTunnel() bool { return h.ContainerID == tunnelContainer }
+
 func (h Handle) String() string { return h.ContainerID + "/" + h.Interface }
 
 // Assignment is who has which addresses on this node. It is immutable.
