@@ -109,6 +109,7 @@ type round struct {
 // entry is an assignment and what happens to it.
 type entry struct {
 	Assignment
+	before    *entry        // what the handle has until this one is committed; nil: nothing
 	committed bool          // it is in the journal
 	busy      chan struct{} // closed when the operation under way ends; nil: none
 }
@@ -229,7 +230,10 @@ func (a *Allocator) Assignments() *Assignments {
 	if a.snapshot == nil {
 		s := &Assignments{byHandle: make(map[Handle]Assignment, len(a.entries))}
 		for h, e := range a.entries {
-			if e.committed {
+			if !e.committed {
+				e = e.before
+			}
+			if e != nil {
 				s.byHandle[h] = e.Assignment
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,10 @@ type demand struct {
 // address to become free. Errors: ErrExhausted, ErrUnavailable, ErrInvalid,
 // ErrClosed, and those of the disk.
 func (a *Allocator) Assign(ctx context.Context, r Request) (Assignment, error) {
+	return a.assign(ctx, r, false)
+}
+
+func (a *Allocator) assign(ctx context.Context, r Request, exchange bool) (Assignment, error) {
 	if r.ContainerID == "" || r.Interface == "" {
 		return Assignment{}, fmt.Errorf("assign: %w: container ID or interface missing", ErrInvalid)
 	}
@@ -31,26 +36,37 @@ func (a *Allocator) Assign(ctx context.Context, r Request) (Assignment, error) {
 	defer cancel()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	e, err := a.take(ctx, r)
+	e, err := a.take(ctx, r, exchange)
 	if err != nil {
 		return Assignment{}, fmt.Errorf("assign address to %s: %w", r.Handle, err)
 	}
 	if e.busy == nil { // it was there
 		return e.Assignment, nil
 	}
+	at, records := time.Now(), []record{use(e.Assignment)}
+	if e.before != nil {
+		records = []record{unuse(e.before.Assignment, at), records[0]}
+	}
 	a.mu.Unlock()
-	err = a.journal.commit(use(e.Assignment))
+	err = a.journal.commit(records...)
 	a.mu.Lock()
 	close(e.busy)
 	e.busy = nil
 	if err != nil {
-		delete(a.entries, e.Handle)
+		if delete(a.entries, e.Handle); e.before != nil {
+			a.entries[e.Handle] = e.before
+		}
 		a.vacate(e, time.Time{})
 		return Assignment{}, fmt.Errorf("assign address to %s: %w", r.Handle, err)
 	}
 	e.committed = true
 	for _, ip := range e.Addrs() {
+		a.slots[ip].user = e
 		a.touch(a.slots[ip])
+	}
+	if e.before != nil {
+		a.vacate(e.before, at)
+		e.before = nil
 	}
 	a.changedAssignments()
 	return e.Assignment, nil
@@ -114,7 +130,7 @@ func (a *Allocator) vacate(e *entry, since time.Time) {
 
 // take returns the entry of a request's handle: the one there is, or a new one
 // that is busy and has its addresses. It waits until there are some.
-func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
+func (a *Allocator) take(ctx context.Context, r Request, exchange bool) (*entry, error) {
 	since := a.begun
 	var waiting []*demand // of which this request is part
 	wait := func(demands []*demand) {
@@ -142,20 +158,24 @@ func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
 				return nil, fmt.Errorf("%w: not in sync with the datastore yet", ErrUnavailable)
 			}
 			continue
-		case e != nil && !a.holds(e):
-			if err := a.await(ctx, a.news); err != nil {
-				return nil, fmt.Errorf("%w: it has %v, which the node does not hold", ErrUnavailable, e.Addrs())
-			}
-			continue
-		case e != nil:
-			return e, fits(e.Assignment, r)
 		}
-		demands, err := a.choose(r)
+		keep, demands, err := a.open(e, r, exchange)
 		if err != nil {
 			return nil, err
 		}
-		if e := a.pick(r, demands); e != nil {
-			return e, nil
+		if !a.holds(keep) {
+			if err := a.await(ctx, a.news); err != nil {
+				return nil, fmt.Errorf("%w: it has %v, which the node does not hold", ErrUnavailable, keep)
+			}
+			continue
+		}
+		if e != nil && len(demands) == 0 && len(keep) == len(e.Addrs()) {
+			return e, fits(e.Assignment, r)
+		}
+		if picked := a.pick(r, demands); picked != nil {
+			picked.before = e
+			picked.add(keep...)
+			return picked, nil
 		}
 		if err := a.exhausted(ctx, demands, since); err != nil {
 			return nil, err
@@ -172,10 +192,10 @@ func (a *Allocator) take(ctx context.Context, r Request) (*entry, error) {
 	}
 }
 
-// holds says whether the node holds all addresses of an entry. It may not when
-// the entry comes from an earlier run that ended in the middle.
-func (a *Allocator) holds(e *entry) bool {
-	for _, ip := range e.Addrs() {
+// holds says whether the node holds all these addresses. It may not when they come
+// from an earlier run that ended in the middle.
+func (a *Allocator) holds(addrs []netip.Addr) bool {
+	for _, ip := range addrs {
 		if s := a.slots[ip]; s == nil || !s.held {
 			return false
 		}
@@ -257,14 +277,21 @@ func (a *Allocator) pick(r Request, demands []*demand) *entry {
 	for _, s := range picked {
 		a.unpark(s)
 		s.user = e
-		if s.addr.Is4() {
-			e.IPv4 = s.addr
-		} else {
-			e.IPv6 = s.addr
-		}
+		e.add(s.addr)
 	}
 	a.entries[e.Handle] = e
 	return e
+}
+
+// add gives an entry addresses.
+func (e *entry) add(addrs ...netip.Addr) {
+	for _, ip := range addrs {
+		if ip.Is4() {
+			e.IPv4 = ip
+		} else {
+			e.IPv6 = ip
+		}
+	}
 }
 
 // first returns the address that is next for a demand; nil: there is none.
