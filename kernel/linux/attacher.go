@@ -245,7 +245,7 @@ func checkLink(l vishnet.Link, mtu int, differs func(string, ...any)) {
 
 // checkAddrs names the addresses that the link lacks.
 func checkAddrs(h *vishnet.Handle, l vishnet.Link, want []*vishnet.Addr, differs func(string, ...any)) error {
-	have, err := h.AddrList(l, unix.AF_UNSPEC)
+	have, err := whole(func() ([]vishnet.Addr, error) { return h.AddrList(l, unix.AF_UNSPEC) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, refusal(err))
 	}

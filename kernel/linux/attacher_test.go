@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -284,8 +285,9 @@ func TestManyPodsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	links, err := w.admin.LinkList()
-	if err != nil || len(links) != 1+25 {
-		t.Errorf("%d links, %v, want lo and 25 of pods", len(links), err)
+	links = slices.DeleteFunc(links, func(l vishnet.Link) bool { return l.Type() != "veth" }) // lo, and tunl0 with its module
+	if err != nil || len(links) != 25 {
+		t.Errorf("%d links, %v, want 25 of pods", len(links), err)
 	}
 }
 

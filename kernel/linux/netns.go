@@ -3,12 +3,15 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 
 	vishnet "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"cairn.network/cairn/kernel"
 )
 
 // in runs f in the network namespace of the driver: on the calling goroutine
@@ -54,6 +57,17 @@ func (c config) handle() (h *vishnet.Handle, err error) {
 		return nil, fmt.Errorf("open netlink socket: %w", refusal(err))
 	}
 	return h, nil
+}
+
+// whole returns a list that did not change while it was read, as dump does: before
+// Linux 6.9 any address of the namespace that comes or goes breaks in on a link's.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for range dumpTries {
+		if got, err := list(); !errors.Is(err, vishnet.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+	return nil, fmt.Errorf("list kept changing while it was read: %w", kernel.ErrBusy)
 }
 
 // openNetns opens a pod's network namespace, which must not be the driver's own:

@@ -211,7 +211,7 @@ func (p *podSide) checkNeighs(a kernel.Attachment, l vishnet.Link, differs func(
 	if err != nil {
 		return err
 	}
-	have, err := p.handle.NeighList(l.Attrs().Index, unix.AF_UNSPEC)
+	have, err := whole(func() ([]vishnet.Neigh, error) { return p.handle.NeighList(l.Attrs().Index, unix.AF_UNSPEC) })
 	if err != nil {
 		return fmt.Errorf("list neighbours of the pod: %w", refusal(err))
 	}
