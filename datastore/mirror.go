@@ -219,7 +219,7 @@ func (m *Mirror) apply(old mirrored, kind string, events []Event) (mirrored, boo
 		switch {
 		case e.All != nil:
 			broken = nil
-			for key := range old.part.all() {
+			for key := range old.part.objects().All() {
 				changes[key] = nil
 			}
 			for _, o := range e.All {

@@ -3,11 +3,11 @@ package datastore
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"reflect"
 	"slices"
 
 	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/immutable"
 )
 
 // Snapshot is all mirrored resources at one moment, every kind in sync. It is
@@ -50,7 +50,7 @@ func Get[T v1.Object](s *Snapshot, namespace, name string) (T, bool) {
 // All returns the objects of a type, such as All[*v1.Node](s), in no order.
 func All[T v1.Object](s *Snapshot) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		for _, o := range s.kinds[kindOf[T]()].all() {
+		for _, o := range s.kinds[kindOf[T]()].objects().All() {
 			if t, ok := o.(T); ok && !yield(t) {
 				return
 			}
@@ -68,94 +68,57 @@ func byName[T v1.Object](a, b T) int {
 // kindOf returns the kind of a resource type: by convention the type's name.
 func kindOf[T v1.Object]() string { return reflect.TypeFor[T]().Elem().Name() }
 
-// shards is how many maps a Part is spread over, so that a change to one object
-// copies only a small one of them.
-const shards = 256
+// Changed returns what differs between two parts of one kind: each object as it
+// was in old (nil: it was not there) and as it is in new (nil: it is gone), in no
+// order. What the parts share, because the one came from the other by changes, is
+// not looked at. Both must be of type T.
+func Changed[T v1.Object](old, new *Part) iter.Seq2[T, T] {
+	return func(yield func(was, is T) bool) {
+		for k := range immutable.Diff(old.objects(), new.objects()) {
+			was, _ := old.get(k).(T)
+			is, _ := new.get(k).(T)
+			if !yield(was, is) {
+				return
+			}
+		}
+	}
+}
 
 // Part is all objects of one kind in a Snapshot. The same pointer means that no
 // object of the kind changed. The nil Part is empty.
 type Part struct {
-	shards [shards]map[Key]v1.Object
-	len    int
+	held immutable.Map[Key, v1.Object]
 }
 
 // Len returns the number of objects.
-func (p *Part) Len() int {
+func (p *Part) Len() int { return p.objects().Len() }
+
+func (p *Part) objects() immutable.Map[Key, v1.Object] {
 	if p == nil {
-		return 0
+		return immutable.Map[Key, v1.Object]{}
 	}
-	return p.len
+	return p.held
 }
 
-func (p *Part) get(k Key) v1.Object {
-	if p == nil {
-		return nil
-	}
-	return p.shards[shardOf(k)][k]
-}
-
-func (p *Part) all() iter.Seq2[Key, v1.Object] {
-	return func(yield func(Key, v1.Object) bool) {
-		if p == nil {
-			return
-		}
-		for _, shard := range p.shards {
-			for k, o := range shard {
-				if !yield(k, o) {
-					return
-				}
-			}
-		}
-	}
-}
+func (p *Part) get(k Key) v1.Object { return p.objects().At(k) }
 
 // with returns the part in which these objects are set or, when nil, deleted:
 // p itself when that changes nothing, nil when no object is left.
 func (p *Part) with(changes map[Key]v1.Object) *Part {
-	next := p
-	var copied [shards]bool
+	edit := p.objects().Edit()
 	for k, o := range changes {
-		old := p.get(k)
-		if old == o {
-			continue
-		}
-		if next == p {
-			next = &Part{}
-			if p != nil {
-				*next = *p
-			}
-		}
-		i := shardOf(k)
-		if !copied[i] {
-			copied[i] = true
-			if next.shards[i] = maps.Clone(next.shards[i]); next.shards[i] == nil {
-				next.shards[i] = map[Key]v1.Object{}
-			}
-		}
-		switch {
-		case o == nil:
-			delete(next.shards[i], k)
-			next.len--
-		default:
-			next.shards[i][k] = o
-			if old == nil {
-				next.len++
-			}
+		if o == nil {
+			edit.Delete(k)
+		} else {
+			edit.Set(k, o)
 		}
 	}
-	if next.Len() == 0 {
+	switch next := edit.Map(); {
+	case next.Len() == 0:
 		return nil
+	case next == p.objects():
+		return p
+	default:
+		return &Part{held: next}
 	}
-	return next
-}
-
-// shardOf returns the index of the map that holds k: FNV-1a of its names.
-func shardOf(k Key) uint8 {
-	h := uint32(2166136261)
-	for _, s := range [...]string{k.Namespace, k.Name} {
-		for i := range len(s) {
-			h = (h ^ uint32(s[i])) * 16777619
-		}
-	}
-	return uint8(h ^ h>>8 ^ h>>16 ^ h>>24)
 }
