@@ -263,8 +263,7 @@ func (l *Lab) WaitAgents(ctx context.Context, nodes ...string) error {
 }
 
 // WaitBGP returns when every session of these nodes is Established: those with
-// the routers of their rack, and those with the other nodes unless the topology
-// has a BGP configuration of its own, which may say otherwise.
+// the routers of their rack, and those with the other nodes if there is a mesh.
 func (l *Lab) WaitBGP(ctx context.Context, nodes ...string) error {
 	for _, node := range nodes {
 		err := until(ctx, "wait for BGP on "+node, func(ctx context.Context) error {
@@ -294,7 +293,7 @@ func (l *Lab) established(s *v1.NodeStatus) error {
 			mesh[p.Name] = true
 		}
 	}
-	if want := len(l.Topology.Nodes) - 1; len(mesh) < want && !l.Topology.HasOwn("BGPConfiguration", v1.DefaultName) {
+	if want := len(l.Topology.Nodes) - 1; len(mesh) < want && l.Topology.HasMesh() {
 		return fmt.Errorf("sessions with %d of %d other nodes", len(mesh), want)
 	}
 	return condition(s, v1.ConditionBGP)

@@ -25,10 +25,19 @@ func parse(t *testing.T, file string) *topology.Topology {
 	return topo
 }
 
+func plain(t *testing.T) *topology.Topology {
+	t.Helper()
+	b, err := topology.Named(topology.Plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parse(t, string(b))
+}
+
 // saved returns a lab of which there is the record alone.
 func saved(t *testing.T, root, name string) *Lab {
 	t.Helper()
-	l := &Lab{Topology: parse(t, string(topology.Demo())), dir: filepath.Join(root, name), bin: "/bin"}
+	l := &Lab{Topology: plain(t), dir: filepath.Join(root, name), bin: "/bin"}
 	if err := os.MkdirAll(l.podsDir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +80,7 @@ func TestOpen(t *testing.T) {
 func TestUpRefuses(t *testing.T) {
 	root, bin := t.TempDir(), t.TempDir()
 	o := Options{Root: root, Bin: bin, Progress: func(string) {}}
-	topo := parse(t, string(topology.Demo()))
+	topo := plain(t)
 	if _, err := Up(t.Context(), topo, o); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("without programs: %v", err)
 	}

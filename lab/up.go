@@ -31,8 +31,8 @@ type Options struct {
 	NoAgents bool
 }
 
-// Up brings a lab up and returns when every agent is ready and every BGP session
-// Established. After an error the lab stays as it is, for a look; Down removes it.
+// Up brings a lab up and returns when every agent is ready and every BGP session,
+// if there is any, Established. After an error the lab stays as it is, for a look; Down removes it.
 func Up(ctx context.Context, t *topology.Topology, o Options) (*Lab, error) {
 	l := &Lab{Topology: t, dir: filepath.Join(o.Root, t.Name), bin: o.Bin}
 	for _, name := range []string{"cairn", "cairn-cni", "cairn-lab"} {
@@ -95,15 +95,18 @@ func (l *Lab) steps(o Options) []step {
 	if o.NoAgents {
 		return steps
 	}
-	return append(steps,
+	steps = append(steps,
 		step{"starting the agents of " + strings.Join(nodes, ", "), func(ctx context.Context) error {
 			if err := l.startAll(nodes); err != nil {
 				return err
 			}
 			return l.WaitAgents(ctx, nodes...)
 		}},
-		step{"waiting until every BGP session is Established", func(ctx context.Context) error { return l.WaitBGP(ctx, nodes...) }},
 	)
+	if t.HasSessions() {
+		steps = append(steps, step{"waiting until every BGP session is Established", func(ctx context.Context) error { return l.WaitBGP(ctx, nodes...) }})
+	}
+	return steps
 }
 
 func (l *Lab) startAll(hosts []string) error {

@@ -28,7 +28,8 @@ type settings struct {
 	bin  string // folder of the programs
 }
 
-const example = `  cairn-lab up                                      # the demo's cluster; -f FILE for another
+const example = `  cairn-lab up                                      # the demo's cluster
+  cairn-lab up --topology vxlan                     # another; topologies lists them, -f FILE takes yours
   cairn-lab pod add web --node n1 --labels app=web
   cairn-lab check                                   # every pod and node to every pod
   cairn-lab ctl get nodes
@@ -72,7 +73,7 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 	flags.StringVarP(&s.name, "name", "n", os.Getenv("CAIRN_LAB_NAME"), "the lab's name; also $CAIRN_LAB_NAME (if not given: the only lab; for up: as the topology says)")
 	flags.StringVar(&s.bin, "bin", "", "folder of cairn and cairn-cni (default: that of cairn-lab)")
 	cmd.AddCommand(
-		s.up(), s.down(), s.status(), s.demo(),
+		s.up(), s.down(), s.status(), s.demo(), topologies(),
 		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
 		s.agent(), s.router(), s.etcd(), s.scenario(), s.bench(),
 		etcdServer(), routerServer(), podServer(),

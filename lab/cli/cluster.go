@@ -22,12 +22,15 @@ import (
 // upFlags say what to bring up.
 type upFlags struct {
 	file     string
+	named    string
 	timeout  time.Duration
 	noAgents bool
 }
 
 func (f *upFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.file, "file", "f", "", "topology file; - for standard input (default: the demo's)")
+	cmd.Flags().StringVarP(&f.file, "file", "f", "", "topology file; - for standard input")
+	cmd.Flags().StringVarP(&f.named, "topology", "t", topology.Plain, "a topology that comes with the lab: "+strings.Join(topology.Names(), ", "))
+	cmd.MarkFlagsMutuallyExclusive("file", "topology")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Minute, "give up after this time")
 }
 
@@ -38,7 +41,8 @@ func (s *settings) up() *cobra.Command {
 		Short: "Bring a lab up",
 		Long: `Bring a lab up: the topology's nodes, routers and subnets as network namespaces, etcd,
 the routers' BGP speakers and the nodes' agents. It returns when every agent is ready
-and every BGP session Established. If it fails, what there is stays for a look.`,
+and every BGP session, if there is any, Established. If it fails, what there is stays
+for a look. cairn-lab topologies shows those that --topology takes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := s.bringUp(cmd, f, progress(cmd.OutOrStdout()))
@@ -88,7 +92,10 @@ func (f *upFlags) topology(in io.Reader) (*topology.Topology, error) {
 	var err error
 	switch f.file {
 	case "":
-		b = topology.Demo()
+		b, err = topology.Named(f.named)
+		if err != nil {
+			return nil, err
+		}
 	case "-":
 		b, err = io.ReadAll(in)
 	default:

@@ -57,6 +57,15 @@ func dial(t *testing.T, dir, from, to string, addr netip.Addr) {
 	}
 }
 
+func named(t *testing.T, name string) string {
+	t.Helper()
+	b, err := topology.Named(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 func TestEveryHostReachesEveryOther(t *testing.T) {
 	const twoRouters = `
 racks:
@@ -65,7 +74,7 @@ racks:
 routers: [{name: left, announce: [192.0.2.0/24]}, {name: right}]
 `
 	tests := []struct{ name, file string }{
-		{"demo", string(topology.Demo())},
+		{"plain", named(t, topology.Plain)},
 		{"two routers", twoRouters},
 		{"IPv4 alone", `racks: [{name: r1, subnets: [10.1.0.0/24], nodes: 2}]`},
 		{"IPv6 alone", `racks: [{name: r1, subnets: ["fd00:1::/64"], nodes: 2}]`},
@@ -102,7 +111,7 @@ routers: [{name: left, announce: [192.0.2.0/24]}, {name: right}]
 }
 
 func TestBuildWithoutFolder(t *testing.T) {
-	topo, err := topology.Parse(topology.Demo())
+	topo, err := topology.Parse([]byte(named(t, topology.Plain)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,9 @@
 package topology
 
 import (
-	_ "embed"
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -14,12 +12,6 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 )
-
-//go:embed demo.yaml
-var demo []byte
-
-// Demo returns the topology file of the demo.
-func Demo() []byte { return slices.Clone(demo) }
 
 // file is a topology as it is written down.
 type file struct {

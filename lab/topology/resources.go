@@ -95,6 +95,11 @@ func (t *Topology) peers() []any {
 
 // HasOwn says whether the topology's own resources hold the object.
 func (t *Topology) HasOwn(kind, name string) bool {
+	_, ok := t.own(kind, name)
+	return ok
+}
+
+func (t *Topology) own(kind, name string) (json.RawMessage, bool) {
 	for _, r := range t.Resources {
 		var o struct {
 			Kind     string `json:"kind"`
@@ -103,10 +108,10 @@ func (t *Topology) HasOwn(kind, name string) bool {
 			} `json:"metadata"`
 		}
 		if json.Unmarshal(r, &o) == nil && o.Kind == kind && o.Metadata.Name == name {
-			return true
+			return r, true
 		}
 	}
-	return false
+	return nil, false
 }
 
 func object(kind, name string, labels map[string]string, spec any) map[string]any {

@@ -9,6 +9,7 @@ package topology
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 
 	v1 "cairn.network/cairn/api/v1"
 )
@@ -119,6 +120,25 @@ func (t *Topology) Router(name string) (Router, bool) {
 		}
 	}
 	return Router{}, false
+}
+
+// HasSessions says whether nodes have BGP sessions: with each other, unless the
+// topology's own BGP configuration has no mesh, or with a router.
+func (t *Topology) HasSessions() bool {
+	return t.HasMesh() || slices.ContainsFunc(t.Routers, func(r Router) bool { return r.Speaker != SpeakerNone })
+}
+
+// HasMesh says whether nodes have BGP sessions with each other.
+func (t *Topology) HasMesh() bool {
+	if len(t.Nodes) < 2 {
+		return false
+	}
+	own, ok := t.own("BGPConfiguration", v1.DefaultName)
+	if !ok {
+		return true
+	}
+	var c v1.BGPConfiguration
+	return json.Unmarshal(own, &c) != nil || c.Spec.NodeToNodeMeshEnabled == nil || *c.Spec.NodeToNodeMeshEnabled
 }
 
 // Hosts returns the names of everything that has a namespace of its own, the

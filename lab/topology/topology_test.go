@@ -33,21 +33,86 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func TestDemo(t *testing.T) {
-	topo, err := topology.Parse(topology.Demo())
+func parseNamed(t *testing.T, name string) *topology.Topology {
+	t.Helper()
+	b, err := topology.Named(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	topo, err := topology.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return topo
+}
+
+func TestPlain(t *testing.T) {
+	topo := parseNamed(t, topology.Plain)
 	b, err := yaml.Marshal(topo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "demo.parsed.yaml", b)
+	golden(t, "plain.parsed.yaml", b)
 	objects, err := topo.Objects()
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "demo.objects.yaml", objects)
+	golden(t, "plain.objects.yaml", objects)
+}
+
+func TestNamed(t *testing.T) {
+	// Whether nodes have sessions with each other, and with any.
+	want := map[string][2]bool{"vxlan-nobgp": {false, false}}
+	for _, name := range topology.Names() {
+		topo := parseNamed(t, name)
+		if topo.Name != name {
+			t.Errorf("topology %s calls itself %s", name, topo.Name)
+		}
+		b, err := topology.Named(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := topology.Summary(b); !strings.HasSuffix(s, ".") || strings.Contains(s, "\n") {
+			t.Errorf("topology %s says of itself %q; want whole sentences on a line", name, s)
+		}
+		sessions, special := want[name]
+		if !special {
+			sessions = [2]bool{true, true}
+		}
+		if got := [2]bool{topo.HasMesh(), topo.HasSessions()}; got != sessions {
+			t.Errorf("topology %s has mesh, sessions: %v; want %v", name, got, sessions)
+		}
+	}
+	if _, err := topology.Named("nosuch"); err == nil || !strings.Contains(err.Error(), "vxlan-ipv6") {
+		t.Errorf("a name that is none: %v; want the names that are", err)
+	}
+}
+
+func TestHasSessions(t *testing.T) {
+	const bgp = "\nresources: [{apiVersion: cairn.network/v1, kind: BGPConfiguration, metadata: {name: default}, spec: {%s}}]"
+	rack := func(nodes int, speaker, spec string) string {
+		return fmt.Sprintf("racks: [{name: r1, subnets: [10.1.0.0/24], nodes: %d}]\nrouters: [{name: tor, speaker: %s}]"+bgp, nodes, speaker, spec)
+	}
+	tests := []struct {
+		name, file     string
+		mesh, sessions bool
+	}{
+		{"one node, silent router", rack(1, "none", ""), false, false},
+		{"one node", rack(1, "cairn", ""), false, true},
+		{"two nodes", rack(2, "none", ""), true, true},
+		{"two nodes, a mesh asked for", rack(2, "none", "nodeToNodeMeshEnabled: true"), true, true},
+		{"two nodes, no mesh", rack(2, "none", "nodeToNodeMeshEnabled: false"), false, false},
+		{"two nodes, no mesh, a router", rack(2, "bird", "nodeToNodeMeshEnabled: false"), false, true},
+	}
+	for _, tt := range tests {
+		topo, err := topology.Parse([]byte(tt.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{topo.HasMesh(), topo.HasSessions()}; got != [2]bool{tt.mesh, tt.sessions} {
+			t.Errorf("%s: mesh, sessions %v", tt.name, got)
+		}
+	}
 }
 
 func TestDefaults(t *testing.T) {
