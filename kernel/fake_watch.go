@@ -39,6 +39,7 @@ func (f *Fake) tell(e Event, hostChanged bool) {
 				p.Down = append(p.Down, name)
 			}
 		}
+		p.Rules = p.Rules || e.Rules
 		p.Overrun = p.Overrun || e.Overrun
 	}
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -11,20 +12,39 @@ import (
 const RulesTable = "cairn"
 
 // Set is the kind of a named set of addresses; its name is its key. Its elements
-// are a table of their own, so that a change of one costs one.
+// are a table of their own, so that a change of one costs one. A set that a chain
+// asks for can be neither deleted nor given another kind (EBUSY): another kind is
+// best given another name.
 type Set struct {
 	IPv6 bool // addresses of IPv6, not IPv4
 	// Ranges lets elements be prefixes; without it they are single addresses.
 	Ranges bool
+	// Other says what else there is to a set that another hand made, such as "map".
+	Other string
 }
 
 // Element is a member of a Set. A single address has a prefix of full length.
+// Elements of one set never overlap (EEXIST).
 type Element struct {
 	Set    string
 	Prefix netip.Prefix // masked
+	// Last ends a range that begins with Prefix, which is a single address then, and
+	// is no prefix itself. Such are made by other hands only.
+	Last netip.Addr
 }
 
-func (e Element) String() string { return fmt.Sprintf("%s in %s", e.Prefix, e.Set) }
+func (e Element) String() string { return e.text() + " in " + e.Set }
+
+// text returns the element as nft(8) writes it.
+func (e Element) text() string {
+	switch {
+	case e.Last.IsValid():
+		return e.Prefix.Addr().String() + "-" + e.Last.String()
+	case e.Prefix.IsSingleIP():
+		return e.Prefix.Addr().String()
+	}
+	return e.Prefix.String()
+}
 
 // Hook is where in the kernel's path of a packet a base chain is called
 // (nft(8), ADDRESS FAMILIES).
@@ -49,49 +69,183 @@ const (
 	ChainNAT    ChainType = "nat"
 )
 
+// Priorities of base chains that the kernel's own work is ordered by (nft(8),
+// CHAINS).
+const (
+	PriorityRaw    = -300 // before connection tracking, after fragments are put together
+	PriorityFilter = 0
+	PriorityNAT    = 100 // of sources, in HookPostrouting (srcnat)
+)
+
 // Chain is a list of rules; its name is its key. Writing replaces all of them at
-// once. A base chain accepts what none of its rules decides about.
+// once: every packet meets the old ones or the new ones. A base chain accepts
+// what none of its rules decides about.
 type Chain struct {
 	Hook     Hook
 	Type     ChainType // of a base chain
 	Priority int       // of a base chain; the lowest comes first
 	Rules    Rules
+	// Other says what else there is to a chain that another hand made, such as
+	// "policy drop".
+	Other string
 }
 
-// Verdict is what becomes of a packet that a rule matches.
+func (c Chain) String() string {
+	var b strings.Builder
+	if c.Hook != HookNone {
+		fmt.Fprintf(&b, "type %s hook %s priority %d; policy accept;\n", c.Type, c.Hook, c.Priority)
+	}
+	if c.Other != "" {
+		fmt.Fprintf(&b, "# %s\n", c.Other)
+	}
+	b.WriteString(c.Rules.String())
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// Verdict is what becomes of a packet that a rule matches, as nft(8) writes it.
 type Verdict string
 
 // Verdicts.
 const (
-	Accept     Verdict = "accept"
-	Drop       Verdict = "drop"
-	Masquerade Verdict = "masquerade" // as an address of the link by which it leaves
-	NoTrack    Verdict = "notrack"    // connection tracking leaves it alone
+	Accept Verdict = "accept"
+	Drop   Verdict = "drop"
+	// Masquerade sends it as an address of the link by which it leaves, from a port
+	// that is chosen at random: two that choose at once seldom choose the same.
+	Masquerade Verdict = "masquerade fully-random"
+	NoTrack    Verdict = "notrack" // connection tracking leaves it alone
 )
 
 // Rule matches packets for which everything it names is so. The zero value of a
 // field asks for nothing.
 type Rule struct {
-	InLink   string // name of the link it came by; a trailing * stands for any rest
-	OutLink  string // name of the link it leaves by
-	Src, Dst InSet
-	Protocol uint8  // above IP: 4 IPIP, 6 TCP, 17 UDP
-	DstPort  uint16 // of Protocol 17 (or 6)
-	VNI      uint32 // of VXLAN in UDP
-	Verdict  Verdict
-	// Comment says why, to those who list the rules.
-	Comment string
+	InLink   string `json:",omitempty"` // name of the link it came by; a trailing * stands for any rest
+	OutLink  string `json:",omitempty"` // name of the link it leaves by, likewise
+	Src, Dst InSet  `json:",omitzero"`
+	Protocol uint8  `json:",omitempty"` // above IP, behind extension headers: 4 IPIP, 6 TCP, 17 UDP
+	DstPort  uint16 `json:",omitempty"` // of Protocol 17 or 6
+	VNI      uint32 `json:",omitempty"` // of VXLAN in UDP
+	// Fragment asks for one of several fragments of an IPv6 packet; what is asked of
+	// its ports holds for the first only.
+	Fragment bool    `json:",omitempty"`
+	Verdict  Verdict `json:",omitempty"`
+	// Comment says why, to those who list the rules: up to 128 bytes, no quotes.
+	Comment string `json:",omitempty"`
+	// Other describes a rule that another hand made and that can't be said in these
+	// words; the other fields are empty then.
+	Other string `json:",omitempty"`
 }
 
 // InSet asks whether an address is in a set, or not.
 type InSet struct {
-	Set  string // "": whatever the address
-	IPv6 bool   // the set's family, so the packet's
-	Not  bool
+	Set  string `json:",omitempty"` // "": whatever the address
+	IPv6 bool   `json:",omitempty"` // the set's family, so the packet's
+	Not  bool   `json:",omitempty"`
+}
+
+// match returns what asks for the packet's address at place (saddr or daddr), as
+// nft(8) writes it.
+func (s InSet) match(place string) string {
+	family, not := "ip", ""
+	if s.IPv6 {
+		family = "ip6"
+	}
+	if s.Not {
+		not = "!= "
+	}
+	return family + " " + place + " " + not + "@" + s.Set
+}
+
+// Numbers of protocols (iana.org/assignments/protocol-numbers) that rules name.
+const (
+	ProtoIPIP = 4
+	ProtoTCP  = 6
+	ProtoUDP  = 17
+)
+
+// String returns the rule as "nft -p list" writes it.
+func (r Rule) String() string {
+	if r.Other != "" {
+		return "# unknown: " + r.Other
+	}
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if r.InLink != "" {
+		add("iifname %q", r.InLink)
+	}
+	if r.OutLink != "" {
+		add("oifname %q", r.OutLink)
+	}
+	if r.Src.Set != "" {
+		add("%s", r.Src.match("saddr"))
+	}
+	if r.Dst.Set != "" {
+		add("%s", r.Dst.match("daddr"))
+	}
+	switch {
+	case r.DstPort != 0 && r.Protocol == ProtoUDP:
+		add("udp dport %d", r.DstPort)
+	case r.DstPort != 0:
+		add("tcp dport %d", r.DstPort)
+	case r.Protocol != 0:
+		add("meta l4proto %d", r.Protocol)
+	}
+	if r.VNI != 0 {
+		// The header of UDP has 8 bytes, and 4 of VXLAN's come before the VNI.
+		add("@th,96,24 %#x", r.VNI)
+	}
+	if r.Fragment {
+		add("exthdr frag exists")
+	}
+	add("%s", r.Verdict)
+	if r.Comment != "" {
+		add("comment %q", r.Comment)
+	}
+	return strings.Join(parts, " ")
+}
+
+// Sets returns the names of the sets that the rule asks.
+func (r Rule) Sets() []string {
+	var names []string
+	for _, s := range []InSet{r.Src, r.Dst} {
+		if s.Set != "" {
+			names = append(names, s.Set)
+		}
+	}
+	return names
 }
 
 // Rules is a list of rules, comparable with ==. The zero value is the empty list.
 type Rules struct{ text string }
 
-// String returns the rules as nft(8) writes them, one a line.
-func (r Rules) String() string { return strings.TrimSuffix(r.text, "\n") }
+// RulesOf returns the list of rules, in this order.
+func RulesOf(rules ...Rule) Rules {
+	if len(rules) == 0 {
+		return Rules{}
+	}
+	b, err := json.Marshal(rules)
+	if err != nil {
+		panic(fmt.Sprintf("kernel: rules of texts and numbers can't be encoded: %v", err))
+	}
+	return Rules{string(b)}
+}
+
+// List returns the rules in order.
+func (r Rules) List() []Rule {
+	if r.text == "" {
+		return nil
+	}
+	var rules []Rule
+	if err := json.Unmarshal([]byte(r.text), &rules); err != nil {
+		panic(fmt.Sprintf("kernel: what RulesOf wrote can't be decoded: %v", err))
+	}
+	return rules
+}
+
+// String returns the rules as "nft -p list" writes them, one a line.
+func (r Rules) String() string {
+	var lines []string
+	for _, rule := range r.List() {
+		lines = append(lines, rule.String())
+	}
+	return strings.Join(lines, "\n")
+}
