@@ -51,7 +51,7 @@ var floors = []floor{
 	{3, "agent", []string{"github.com/prometheus"}, "the agent's shell"},
 	{3, "cni", []string{"github.com/containernetworking/cni"}, "the plug-in's shell"},
 	{3, "ctl", []string{"github.com/spf13/cobra"}, "the command line's shell"},
-	{4, "lab/...", []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys/unix", "github.com/containernetworking/cni", "github.com/spf13/cobra", "github.com/rogpeppe/go-internal", "sigs.k8s.io/json", "golang.org/x/net"}, "clusters on one machine; it makes namespaces itself"},
+	{4, "lab/...", []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys/unix", "github.com/containernetworking/cni", "github.com/spf13/cobra", "github.com/rogpeppe/go-internal", "sigs.k8s.io/json", "golang.org/x/net", "github.com/gopacket/gopacket"}, "clusters on one machine; it makes namespaces itself"},
 	{5, "cmd/...", []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/containernetworking/cni"}, "the mains: only they choose drivers"},
 	{6, "e2e", nil, "what the whole must show"},
 }

@@ -2,9 +2,9 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	v1 "cairn.network/cairn/api/v1"
 )
@@ -50,7 +50,23 @@ func (l *Lab) WaitReported(ctx context.Context) error {
 
 // reported returns what the datastore has of the nodes' status, by node.
 func (l *Lab) reported(ctx context.Context) (map[string]v1.NodeStatus, error) {
-	cmd, err := l.Ctl(ctx, "", "get", "nodestatuses", "-o", "json")
+	objects, err := l.objects(ctx, "nodestatuses")
+	if err != nil {
+		return nil, err
+	}
+	byNode := map[string]v1.NodeStatus{}
+	for _, o := range objects {
+		s := o.(*v1.NodeStatus)
+		byNode[s.Name] = *s
+	}
+	return byNode, nil
+}
+
+// objects returns what the datastore has of these kinds.
+func (l *Lab) objects(ctx context.Context, kinds ...string) ([]v1.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	cmd, err := l.Ctl(ctx, "", "get", strings.Join(kinds, ","), "-o", "json")
 	if err != nil {
 		return nil, err
 	}
@@ -59,15 +75,12 @@ func (l *Lab) reported(ctx context.Context) (map[string]v1.NodeStatus, error) {
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, strings.TrimSpace(errs.String()))
 	}
-	var list struct {
-		Items []v1.NodeStatus `json:"items"`
+	objects, err := v1.Decode([]byte(out.String()))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", strings.Join(kinds, ", "), err)
 	}
-	if err := json.Unmarshal([]byte(out.String()), &list); err != nil {
-		return nil, fmt.Errorf("read the nodes' status: %w", err)
-	}
-	byNode := map[string]v1.NodeStatus{}
-	for _, s := range list.Items {
-		byNode[s.Name] = s
-	}
-	return byNode, nil
+	return objects, nil
 }
+
+// answerTime is how long the datastore has to answer.
+const answerTime = 5 * time.Second

@@ -169,22 +169,33 @@ func (s *settings) status() *cobra.Command {
 func (s *settings) check() *cobra.Command {
 	var output string
 	var timeout time.Duration
+	var encap bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Ask every pod from every pod and node, by ping, TCP and UDP",
-		Long: `Ask every pod from every pod and node, by ping, TCP and UDP, by IPv4 and IPv6, until each
-has answered, and see that the server saw the client's own address. Prints the matrix;
-fails if one question stays without a good answer.`,
+		Short: "Ask every pod from every pod and node, and every node from every pod",
+		Long: `Ask every pod from every pod and node, and every node from every pod, by ping, TCP and
+UDP, by IPv4 and IPv6, until each has answered, and see that the server saw the client's
+own address (its node's, where the pool's natOutgoing says so). Prints the matrix; fails
+if one question stays without a good answer.
+
+With --expect-encap it also captures, in the fabric and on the routers, what passes
+between pods on different nodes, and prints how packets travel: plain, in IPIP, VXLAN or
+WireGuard. It fails if that is not what the pools, the AgentConfigurations and the nodes'
+addresses ask for, or if anything was seen to travel otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := s.open()
 			if err != nil {
 				return err
 			}
-			return check(cmd, l, timeout, output)
+			if !encap {
+				return check(cmd, l, timeout, output)
+			}
+			return errors.Join(check(cmd, l, timeout, output), checkEncap(cmd, l, timeout, output))
 		},
 	}
 	outputFlag(cmd, &output)
+	cmd.Flags().BoolVar(&encap, "expect-encap", false, "also see on the wire that packets travel as the pools say")
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to ask again those that do not answer")
 	return cmd
 }
@@ -201,6 +212,25 @@ func check(cmd *cobra.Command, l *lab.Lab, timeout time.Duration, output string)
 	}
 	if failed := m.Failed(); len(failed) > 0 {
 		return fmt.Errorf("check: %d of %d questions had no good answer", len(failed), len(m.Results))
+	}
+	return nil
+}
+
+func checkEncap(cmd *cobra.Command, l *lab.Lab, timeout time.Duration, output string) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	r, err := l.CheckEncap(ctx)
+	if err != nil {
+		return err
+	}
+	if output != "json" {
+		fmt.Fprintln(cmd.OutOrStdout())
+	}
+	if err := print(cmd.OutOrStdout(), output, r); err != nil {
+		return err
+	}
+	if failed := r.Failed(); len(failed) > 0 {
+		return fmt.Errorf("check: %d of %d ways of packets are not as they should be", len(failed), len(r.Rows))
 	}
 	return nil
 }
@@ -228,6 +258,10 @@ func (s *settings) demo() *cobra.Command {
 			progress("asking every pod from every pod and node")
 			fmt.Fprintln(out)
 			if err := check(cmd, l, 30*time.Second, ""); err != nil {
+				return err
+			}
+			progress("watching on the wire how packets travel")
+			if err := checkEncap(cmd, l, 30*time.Second, ""); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, "\nThe BGP sessions, as every agent reports them (cairn ctl node status --all):\n\n")
@@ -286,8 +320,8 @@ func next(w io.Writer, l *lab.Lab) error {
 Try next:
   the routes in a node's kernel, by Cairn's protocol number
     %[1]s exec %[2]s -- ip route show proto 202
-  a ping between racks, as the router sees it: the pods' own addresses, no tunnel, no NAT
-    %[1]s exec %[3]s -- ping -q -c 10 -i 0.2 %[4]s & %[1]s exec %[5]s -- timeout 2 tcpdump -ni any icmp
+  a ping between racks as the router sees it: by the pods' own addresses, plain or in a tunnel, never translated
+    %[1]s exec %[3]s -- ping -q -c 10 -i 0.2 %[4]s & %[1]s exec %[5]s -- timeout 2 tcpdump -ni any "icmp or proto 4 or udp port 4789 or 51820"
   why each route is there, or is not
     %[1]s ctl --node %[2]s route
 

@@ -13,17 +13,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Client is a namespace to ask from.
-type Client struct {
-	Name  string
-	Netns string       // path of the file that holds it
-	Own   []netip.Addr // its addresses: one of these is what a server must see
-}
-
-// Server is who is asked, at each of its addresses.
-type Server struct {
-	Name  string
-	Addrs []netip.Addr
+// Question is what to ask: from a client, of a server at one address, by every
+// protocol.
+type Question struct {
+	Client, Server string     // names
+	Netns          string     // path of the file that holds the client's namespace
+	Addr           netip.Addr // the server's
+	// Own are the addresses that the server must see one of.
+	Own []netip.Addr
 }
 
 // Result is the outcome of one question.
@@ -48,47 +45,34 @@ type Matrix struct {
 // askers bounds how many questions are asked at once.
 const askers = 64
 
-// AskAll asks every server at each of its addresses, from every client by every
-// protocol, each until there is a good answer or ctx is done. A client is asked
-// by families that it has.
-func AskAll(ctx context.Context, clients []Client, servers []Server) *Matrix {
+// AskAll asks every question by every protocol, each until there is a good answer
+// or ctx is done.
+func AskAll(ctx context.Context, questions []Question) *Matrix {
 	m := &Matrix{}
-	for _, s := range servers {
-		m.Servers = append(m.Servers, s.Name)
+	for _, q := range questions {
+		if !slices.Contains(m.Clients, q.Client) {
+			m.Clients = append(m.Clients, q.Client)
+		}
+		if !slices.Contains(m.Servers, q.Server) {
+			m.Servers = append(m.Servers, q.Server)
+		}
 	}
 	var group errgroup.Group
 	group.SetLimit(askers)
-	type question struct {
-		client Client
-		result *Result
-	}
-	var questions []question
-	for _, c := range clients {
-		m.Clients = append(m.Clients, c.Name)
-		for _, s := range servers {
-			for _, a := range s.Addrs {
-				if !slices.ContainsFunc(c.Own, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
-					continue
+	m.Results = make([]Result, len(questions)*len(Protocols()))
+	for i, q := range questions {
+		for j, proto := range Protocols() {
+			r := &m.Results[i*len(Protocols())+j]
+			*r = Result{Client: q.Client, Server: q.Server, Addr: q.Addr, Protocol: proto}
+			group.Go(func() error {
+				if err := AskUntil(ctx, q.Netns, proto, q.Addr, q.Own); err != nil {
+					r.Error, r.Source = err.Error(), errors.Is(err, ErrSource)
 				}
-				for _, p := range Protocols() {
-					questions = append(questions, question{c, &Result{Client: c.Name, Server: s.Name, Addr: a, Protocol: p}})
-				}
-			}
+				return nil
+			})
 		}
 	}
-	for _, q := range questions {
-		group.Go(func() error {
-			r := q.result
-			if err := AskUntil(ctx, q.client.Netns, r.Protocol, r.Addr, q.client.Own); err != nil {
-				r.Error, r.Source = err.Error(), errors.Is(err, ErrSource)
-			}
-			return nil
-		})
-	}
 	_ = group.Wait() // each question keeps its own error
-	for _, q := range questions {
-		m.Results = append(m.Results, *q.result)
-	}
 	return m
 }
 
@@ -114,7 +98,7 @@ func (m *Matrix) Write(w io.Writer) error {
 	}
 	failed := m.Failed()
 	if len(failed) == 0 {
-		_, err := fmt.Fprintf(w, "\nok: all %d questions answered (ping, TCP and UDP, each server saw the client's own address)\n", len(m.Results))
+		_, err := fmt.Fprintf(w, "\nok: all %d questions answered (ping, TCP and UDP, each server saw the address it should)\n", len(m.Results))
 		return err
 	}
 	fmt.Fprintf(w, "\nA mark holds what failed: p ping, t TCP, u UDP, s the server saw another address; 4 or 6 the family.\n")

@@ -20,33 +20,80 @@ import (
 // Port is the TCP and UDP port of the server.
 const Port = 8080
 
-// Serve answers on Port of every address, of both families, until ctx is done.
-//
-// On a TCP connection it first says the client's address, on a line, and then
-// sends back whatever comes. A UDP datagram is answered by one with the client's
-// address on a line, and the datagram's content behind it.
+// Serve answers on Port of every address, of both families, until ctx is done. See
+// Server.
 func Serve(ctx context.Context) error {
+	s, err := Listen(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+// Server answers questions. On a TCP connection it first says the client's address,
+// on a line, and then sends back whatever comes. A UDP datagram is answered by one
+// with the client's address on a line, and the datagram's content behind it.
+type Server struct {
+	tcp []net.Listener
+	udp []net.PacketConn
+}
+
+// Listen returns a server that listens in the calling thread's network namespace,
+// on Port of these addresses; if there are none, of every address of both families.
+// A host that has several must name those that it is asked at, for an answer by UDP
+// bears the address of the way back.
+func Listen(ctx context.Context, addrs ...netip.Addr) (*Server, error) {
+	hosts := []string{""}
+	if len(addrs) > 0 {
+		hosts = nil
+	}
+	for _, a := range addrs {
+		hosts = append(hosts, a.String())
+	}
+	s := &Server{}
 	var config net.ListenConfig
-	address := ":" + strconv.Itoa(Port)
-	tcp, err := config.Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
+	for _, host := range hosts {
+		address := net.JoinHostPort(host, strconv.Itoa(Port))
+		tcp, err := config.Listen(ctx, "tcp", address)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("serve: %w", err)
+		}
+		s.tcp = append(s.tcp, tcp)
+		udp, err := config.ListenPacket(ctx, "udp", address)
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("serve: %w", err)
+		}
+		s.udp = append(s.udp, udp)
 	}
-	udp, err := config.ListenPacket(ctx, "udp", address)
-	if err != nil {
-		tcp.Close()
-		return fmt.Errorf("serve: %w", err)
-	}
+	return s, nil
+}
+
+// Run answers until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		<-ctx.Done()
-		closeQuietly(tcp)
-		closeQuietly(udp)
+		s.close()
 		return nil
 	})
-	group.Go(func() error { return serveTCP(ctx, tcp) })
-	group.Go(func() error { return serveUDP(ctx, udp) })
+	for _, l := range s.tcp {
+		group.Go(func() error { return serveTCP(ctx, l) })
+	}
+	for _, c := range s.udp {
+		group.Go(func() error { return serveUDP(ctx, c) })
+	}
 	return group.Wait()
+}
+
+func (s *Server) close() {
+	for _, l := range s.tcp {
+		closeQuietly(l)
+	}
+	for _, c := range s.udp {
+		closeQuietly(c)
+	}
 }
 
 func serveTCP(ctx context.Context, l net.Listener) error {
