@@ -98,6 +98,14 @@ func Diff[K, V comparable](a, b Map[K, V]) iter.Seq[K] {
 	return func(yield func(K) bool) { diff(a.root, b.root, 0, yield) }
 }
 
+// Share returns the map that holds what m holds and has in common with other all
+// that is the same in both: other itself if everything is. It costs no more than
+// Diff, and makes every later Diff of the two cost what they differ by. It keeps
+// two maps lean that come to hold the same by different ways.
+func Share[K, V comparable](m, other Map[K, V]) Map[K, V] {
+	return Map[K, V]{root: share(m.root, other.root), size: m.size}
+}
+
 // Edit returns an editor that begins with this map, which stays as it is.
 func (m Map[K, V]) Edit() *Editor[K, V] {
 	return &Editor[K, V]{now: m}

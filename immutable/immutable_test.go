@@ -64,6 +64,122 @@ func TestAnyEdits(t *testing.T) {
 				if Equal(m, o) != (len(want) == 0) {
 					t.Fatalf("Equal = %t with a difference of %v", Equal(m, o), want)
 				}
+				shared := Share(m, o)
+				check(t, shared, models[i])
+				if (shared == o) != (len(want) == 0) {
+					t.Fatalf("Share is the other: %t with a difference of %v", shared == o, want)
+				}
+				if got := slices.Sorted(Diff(shared, o)); !slices.Equal(got, want) {
+					t.Fatalf("Diff after Share = %v, want %v", got, want)
+				}
+			}
+		}
+	})
+}
+
+// unshared returns how many nodes of a map the other has not.
+func unshared(m, other Map[int, int]) int {
+	theirs := map[*node[int, int]]bool{}
+	count := 0
+	var walk func(n *node[int, int], visit func(*node[int, int]))
+	walk = func(n *node[int, int], visit func(*node[int, int])) {
+		if n == nil {
+			return
+		}
+		visit(n)
+		for _, c := range n.children {
+			walk(c, visit)
+		}
+	}
+	walk(other.root, func(n *node[int, int]) { theirs[n] = true })
+	walk(m.root, func(n *node[int, int]) {
+		if !theirs[n] {
+			count++
+		}
+	})
+	return count
+}
+
+// TestShare holds that maps made by different ways have in common all but the
+// paths to what differs.
+func TestShare(t *testing.T) {
+	const size = 20_000
+	build := func(first, step int) Map[int, int] {
+		var e Editor[int, int]
+		for i := range 2 * size { // the odd half comes and goes again
+			e.Set((first+i*step)%(2*size), i)
+		}
+		for i := range size {
+			e.Set(2*i, i)
+			e.Delete(2*i + 1)
+		}
+		return e.Map()
+	}
+	a, b := build(0, 1), build(7, 3)
+	if unshared(a, b) < size/32 {
+		t.Fatal("the maps have nodes in common from the start")
+	}
+	if Share(a, b) != b {
+		t.Error("what holds the same is not the same map")
+	}
+	for name, other := range map[string]Map[int, int]{
+		"a value differs": b.With(0, -1), "a key more": b.With(1, 1), "a key less": b.Without(0),
+	} {
+		shared := Share(a, other)
+		if n := unshared(shared, other); !Equal(shared, a) || n == 0 || n > 6 {
+			t.Errorf("%s: equal %t, %d nodes not in common", name, Equal(shared, a), n)
+		}
+	}
+	for name, other := range map[string]Map[int, int]{"the same": a, "empty": {}} {
+		if Share(a, other) != a {
+			t.Errorf("%s: another map, though there is nothing to share", name)
+		}
+		if Share(other, a) != other {
+			t.Errorf("with %s: another map, though there is nothing to share", name)
+		}
+	}
+	// What was shared can be edited without a trace in where it came from.
+	e := Share(a, b.With(0, -1)).Edit()
+	for i := range 2 * size {
+		e.Set(i, -2)
+	}
+	if !Equal(a, b) {
+		t.Error("an edit of a shared map changed the original")
+	}
+}
+
+// FuzzEdits drives an editor by bytes: an operation and a key each, with earlier
+// maps taken now and then.
+func FuzzEdits(f *testing.F) {
+	f.Add([]byte{}, uint8(1))
+	f.Add([]byte{1, 2, 3, 0x82, 1, 0x81, 0x83}, uint8(1))
+	f.Add([]byte("the quick brown fox jumps over the lazy dog"), uint8(7))
+	f.Fuzz(func(t *testing.T, ops []byte, spread uint8) {
+		var e Editor[int, int]
+		now := model{}
+		var taken []Map[int, int]
+		var models []model
+		for i, op := range ops {
+			k := int(op&0x7f) << (spread % 32)
+			if op&0x80 == 0 {
+				e.Set(k, i%3)
+				now[k] = i % 3
+			} else {
+				e.Delete(k)
+				delete(now, k)
+			}
+			if i%5 == 0 && len(taken) < 10 {
+				taken, models = append(taken, e.Map()), append(models, maps.Clone(now))
+			}
+		}
+		taken, models = append(taken, e.Map()), append(models, now)
+		last := taken[len(taken)-1]
+		for i, m := range taken {
+			check(t, m, models[i])
+			shared := Share(m, last)
+			check(t, shared, models[i])
+			if Equal(m, last) != (shared == last) || Equal(m, last) != maps.Equal(models[i], now) {
+				t.Fatalf("map %d: Equal %t, shared is the last: %t", i, Equal(m, last), shared == last)
 			}
 		}
 	})
@@ -117,6 +233,23 @@ func TestCollisions(t *testing.T) {
 			diff(n, other, level, func(k int) bool { got = append(got, k); return true })
 			if !slices.Equal(got, []int{3}) {
 				t.Errorf("diff = %v, want 3", got)
+			}
+			got = nil
+			diff(other, n, level, func(k int) bool { got = append(got, k); return true })
+			if !slices.Equal(got, []int{3}) {
+				t.Errorf("diff the other way = %v, want 3", got)
+			}
+			if share(other, n) != other {
+				t.Error("nodes that differ were shared")
+			}
+			back, _ := other.set(new(owner), 3, 3, h(3), level)
+			got = nil
+			diff(n, back, level, func(k int) bool { got = append(got, k); return true })
+			if got != nil {
+				t.Errorf("diff of the same in another order = %v", got)
+			}
+			if again, _ := n.set(new(owner), 3, 3, h(3), level); again != n {
+				t.Error("a set that changes nothing made another node")
 			}
 		})
 	}

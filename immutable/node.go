@@ -74,14 +74,15 @@ func (n *node[K, V]) all(yield func(K, V) bool) bool {
 	return true
 }
 
-// mine returns the node if it is the owner's to change, else a copy that is.
-func (n *node[K, V]) mine(o *owner) *node[K, V] {
+// mine returns the node if it is the owner's to change, else a copy that is, with
+// room for so many more entries.
+func (n *node[K, V]) mine(o *owner, room int) *node[K, V] {
 	if n.owner == o {
 		return n
 	}
 	c := *n
 	c.owner = o
-	c.entries = append(make([]entry[K, V], 0, len(n.entries)+1), n.entries...)
+	c.entries = append(make([]entry[K, V], 0, len(n.entries)+room), n.entries...)
 	c.children = append(make([]*node[K, V], 0, len(n.children)), n.children...)
 	return &c
 }
@@ -103,11 +104,11 @@ func (n *node[K, V]) set(o *owner, k K, v V, h uint64, level int) (_ *node[K, V]
 		if child == n.children[i] {
 			return n, added
 		}
-		n = n.mine(o)
+		n = n.mine(o, 0)
 		n.children[i] = child
 		return n, added
 	case n.entryMap&bit == 0:
-		n = n.mine(o)
+		n = n.mine(o, 1)
 		n.entries = insert(n.entries, index(n.entryMap, bit), entry[K, V]{k, v})
 		n.entryMap |= bit
 		return n, true
@@ -117,12 +118,12 @@ func (n *node[K, V]) set(o *owner, k K, v V, h uint64, level int) (_ *node[K, V]
 		if old.value == v {
 			return n, false
 		}
-		n = n.mine(o)
+		n = n.mine(o, 0)
 		n.entries[i].value = v
 		return n, false
 	}
 	// Two keys in one slot: both go one level down.
-	n = n.mine(o)
+	n = n.mine(o, 0)
 	old := n.entries[i]
 	child, _ := (*node[K, V])(nil).set(o, old.key, old.value, hash(old.key), level+1)
 	child, _ = child.set(o, k, v, h, level+1)
@@ -140,12 +141,12 @@ func (n *node[K, V]) setHere(o *owner, k K, v V) (_ *node[K, V], added bool) {
 			continue
 		}
 		if n.entries[i].value != v {
-			n = n.mine(o)
+			n = n.mine(o, 0)
 			n.entries[i].value = v
 		}
 		return n, false
 	}
-	n = n.mine(o)
+	n = n.mine(o, 1)
 	n.entries = append(n.entries, entry[K, V]{k, v})
 	return n, true
 }
@@ -159,7 +160,7 @@ func (n *node[K, V]) remove(o *owner, k K, h uint64, level int) (_ *node[K, V], 
 	if level == levels {
 		for i := range n.entries {
 			if n.entries[i].key == k {
-				n = n.mine(o)
+				n = n.mine(o, 0)
 				n.entries = remove(n.entries, i)
 				return n, true
 			}
@@ -172,7 +173,7 @@ func (n *node[K, V]) remove(o *owner, k K, h uint64, level int) (_ *node[K, V], 
 		if n.entries[i].key != k {
 			return n, false
 		}
-		n = n.mine(o)
+		n = n.mine(o, 0)
 		n.entries = remove(n.entries, i)
 		n.entryMap &^= bit
 		return n, true
@@ -185,7 +186,7 @@ func (n *node[K, V]) remove(o *owner, k K, h uint64, level int) (_ *node[K, V], 
 	if !removed {
 		return n, false
 	}
-	n = n.mine(o)
+	n = n.mine(o, 1) // it may take in the child's last entry
 	if len(child.entries) == 1 && len(child.children) == 0 {
 		n.children = remove(n.children, i)
 		n.childMap &^= bit
@@ -197,9 +198,12 @@ func (n *node[K, V]) remove(o *owner, k K, h uint64, level int) (_ *node[K, V], 
 	return n, true
 }
 
+// insert grows a list by little, since most nodes stay as they are for long.
 func insert[T any](list []T, i int, v T) []T {
-	var zero T
-	list = append(list, zero)
+	if n := len(list); n == cap(list) {
+		list = append(make([]T, 0, n+1+n/3), list...)
+	}
+	list = list[:len(list)+1]
 	copy(list[i+1:], list[i:])
 	list[i] = v
 	return list
@@ -209,55 +213,4 @@ func remove[T any](list []T, i int) []T {
 	copy(list[i:], list[i+1:])
 	clear(list[len(list)-1:])
 	return list[:len(list)-1]
-}
-
-// diff yields the keys that differ, and says whether to go on.
-func diff[K, V comparable](a, b *node[K, V], level int, yield func(K) bool) bool {
-	if a == b {
-		return true
-	}
-	if a == nil || b == nil || level == levels {
-		return oneSided(a, b, level, yield)
-	}
-	for bitmap := a.entryMap | a.childMap | b.entryMap | b.childMap; bitmap != 0; bitmap &= bitmap - 1 {
-		bit := bitmap & -bitmap
-		more := false
-		if a.childMap&bit != 0 && b.childMap&bit != 0 {
-			more = diff(a.children[index(a.childMap, bit)], b.children[index(b.childMap, bit)], level+1, yield)
-		} else {
-			more = oneSided(a.at(bit), b.at(bit), level, yield)
-		}
-		if !more {
-			return false
-		}
-	}
-	return true
-}
-
-// at returns a node that holds just what is in the slot, on the same level.
-func (n *node[K, V]) at(bit uint32) *node[K, V] {
-	only := &node[K, V]{}
-	if n.entryMap&bit != 0 {
-		i := index(n.entryMap, bit)
-		only.entryMap, only.entries = bit, n.entries[i:i+1]
-	}
-	if n.childMap&bit != 0 {
-		i := index(n.childMap, bit)
-		only.childMap, only.children = bit, n.children[i:i+1]
-	}
-	return only
-}
-
-// oneSided compares nodes of one level by looking up each key of the one in the
-// other.
-func oneSided[K, V comparable](a, b *node[K, V], level int, yield func(K) bool) bool {
-	changed := func(k K, v V) bool {
-		other, ok := b.get(k, hash(k), level)
-		return ok && other == v || yield(k)
-	}
-	gone := func(k K, _ V) bool {
-		_, ok := a.get(k, hash(k), level)
-		return ok || yield(k)
-	}
-	return a.all(changed) && b.all(gone)
 }
