@@ -64,7 +64,7 @@ func NewFake() *Fake {
 
 // Fail makes an operation fail with err until it is called again with nil. The
 // operations are "set" and "delete" with a key of a table, "read" with "routes",
-// "sysctls", "sets", "elements" or "chains", "attach", "detach" and "check" with a
+// "sysctls", "sets", "elements" or "chains", "attach", "detach", "mtu" and "check" with a
 // container ID, "flush" with an address, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()

@@ -45,6 +45,23 @@ func (f *Fake) Detach(ctx context.Context, a Attachment) error {
 	return nil
 }
 
+// SetMTU changes the host side.
+func (f *Fake) SetMTU(ctx context.Context, a Attachment) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes++
+	if err := cmp.Or(ctx.Err(), f.failure("mtu", a.ContainerID), a.Validate()); err != nil {
+		return fmt.Errorf("set MTU of %s: %w", a.HostLink, err)
+	}
+	l := f.links[a.HostLink]
+	if owner, isPod := ParsePodAlias(l.Alias); !isPod || owner.ContainerID != a.ContainerID {
+		return fmt.Errorf("set MTU of %s: %w", a.HostLink, syscall.ENODEV)
+	}
+	l.MTU = a.MTU
+	f.setLink(l)
+	return nil
+}
+
 // Check compares the host side with what Attach makes.
 func (f *Fake) Check(ctx context.Context, a Attachment) error {
 	f.mu.Lock()

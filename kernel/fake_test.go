@@ -67,6 +67,7 @@ func TestFakeFails(t *testing.T) {
 		{"delete", forwarding, func() error { return f.Sysctls().Write(ctx, nil, []kernel.Sysctl{forwarding}) }},
 		{"attach", "c1", func() error { _, err := f.Attach(ctx, a); return err }},
 		{"check", "c1", func() error { return f.Check(ctx, a) }},
+		{"mtu", "c1", func() error { return f.SetMTU(ctx, a) }},
 		{"detach", "c1", func() error { return f.Detach(ctx, a) }},
 		{"flush", a.IPv4, func() error { return f.Flush(ctx, a.IPv4) }},
 	} {

@@ -66,6 +66,11 @@ type Attacher interface {
 	// pod's side with it. Gone already, or another's, is no error; nor is a
 	// network namespace that does not exist.
 	Detach(ctx context.Context, a Attachment) error
+	// SetMTU gives both sides of the link an MTU, of a's; everything else stays. The
+	// pod's side never has the larger one, not even for a moment, so what it sends
+	// always fits the host's side. Where the pod's side can't be set, neither is. A
+	// link that is gone, or another container's, is ENODEV.
+	SetMTU(ctx context.Context, a Attachment) error
 	// Check returns an error that names what differs from what Attach made.
 	Check(ctx context.Context, a Attachment) error
 }

@@ -91,6 +91,41 @@ var podTests = []test{
 		}
 		s.until("the pod's link", func() bool { return s.host.Links[a.HostLink].Alias == kernel.PodAlias(a) })
 	}},
+	{"another MTU", func(t *testing.T, w World) {
+		s := watch(t, w)
+		a := attachment(w.NewPod(t), "c1")
+		if err := w.SetMTU(t.Context(), a); err == nil {
+			t.Error("SetMTU found nothing wrong before Attach")
+		}
+		if _, err := w.Attach(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		s.until("the pod's link", func() bool { return s.host.Links[a.HostLink].MTU == a.MTU })
+		index := s.host.Links[a.HostLink].Index
+		for _, mtu := range []int{a.MTU - 100, 1280, a.MTU + 100, 9000, 9000} {
+			a.MTU = mtu
+			if err := w.SetMTU(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Check(t.Context(), a); err != nil {
+				t.Errorf("with %d: %v", mtu, err)
+			}
+			s.until("the new MTU", func() bool { return s.host.Links[a.HostLink].MTU == mtu })
+		}
+		if now := s.host.Links[a.HostLink].Index; now != index {
+			t.Errorf("the link was made anew: %d, was %d", now, index)
+		}
+		small, other := a, a
+		small.MTU, other.ContainerID, other.MTU = 1279, "c2", 1400
+		for name, bad := range map[string]kernel.Attachment{"an MTU too small": small, "another container": other} {
+			if err := w.SetMTU(t.Context(), bad); err == nil {
+				t.Errorf("SetMTU took %s", name)
+			}
+		}
+		if err := w.Check(t.Context(), a); err != nil {
+			t.Errorf("after what was refused: %v", err)
+		}
+	}},
 	{"bad attachments", func(t *testing.T, w World) {
 		for name, spoil := range map[string]func(*kernel.Attachment){
 			"no address":        func(a *kernel.Attachment) { a.IPv4, a.IPv6 = netip.Addr{}, netip.Addr{} },

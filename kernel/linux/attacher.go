@@ -3,10 +3,12 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	vishnet "github.com/vishvananda/netlink"
@@ -158,6 +160,67 @@ func (t attacher) Detach(ctx context.Context, a kernel.Attachment) error {
 	}
 	if err != nil {
 		return fmt.Errorf("detach pod %s/%s: %w", a.Namespace, a.Pod, err)
+	}
+	return nil
+}
+
+func (t attacher) SetMTU(ctx context.Context, a kernel.Attachment) error {
+	if err := t.setMTU(ctx, a); err != nil {
+		return fmt.Errorf("set MTU of pod %s/%s to %d: %w", a.Namespace, a.Pod, a.MTU, err)
+	}
+	return nil
+}
+
+func (t attacher) setMTU(ctx context.Context, a kernel.Attachment) error {
+	if err := cmp.Or(ctx.Err(), a.Validate()); err != nil {
+		return err
+	}
+	pod, err := t.openPod(a)
+	if errors.Is(err, kernel.ErrPermission) {
+		return fmt.Errorf("%w; the process needs CAP_SYS_ADMIN for that", err)
+	}
+	if err != nil {
+		return err
+	}
+	defer pod.close()
+	host, err := t.handle()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	l, err := findLink(host, a.HostLink)
+	if err != nil {
+		return err
+	}
+	inPod, err := pod.link(a.PodLink)
+	if err != nil {
+		return err
+	}
+	if l == nil || inPod == nil || l.Attrs().Alias != kernel.PodAlias(a) || inPod.Attrs().ParentIndex != l.Attrs().Index {
+		return fmt.Errorf("link %s of this pod: %w", a.HostLink, unix.ENODEV)
+	}
+	return resize(host, l, pod, inPod, a.MTU)
+}
+
+// resize sets the MTU of both ends, of the pod's first if it shrinks.
+func resize(host *vishnet.Handle, l vishnet.Link, pod *podSide, inPod vishnet.Link, mtu int) error {
+	was := l.Attrs().MTU
+	ends := []struct {
+		name   string
+		handle *vishnet.Handle
+		link   vishnet.Link
+	}{{"pod", pod.handle, inPod}, {"host", host, l}}
+	if mtu > was {
+		slices.Reverse(ends)
+	}
+	for i, end := range ends {
+		if err := end.handle.LinkSetMTU(end.link, mtu); err != nil {
+			err = fmt.Errorf("the %s's side: %w", end.name, refusal(err))
+			if i > 0 {
+				err = errors.Join(err, ends[0].handle.LinkSetMTU(ends[0].link, was))
+			}
+			return err
+		}
 	}
 	return nil
 }
