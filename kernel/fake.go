@@ -26,6 +26,7 @@ type Fake struct {
 	routes    map[RouteKey]fakeRoute
 	sysctls   map[Sysctl]string
 	ruleset   fakeRuleset
+	wireguard fakeWireGuard
 	host      *Host // as last told; nil: something changed since
 	watches   map[*fakeWatch]struct{}
 	faults    map[fault]error
@@ -64,8 +65,9 @@ func NewFake() *Fake {
 
 // Fail makes an operation fail with err until it is called again with nil. The
 // operations are "set" and "delete" with a key of a table, "read" with "routes",
-// "sysctls", "sets", "elements" or "chains", "attach", "detach", "mtu" and "check" with a
-// container ID, "flush" with an address, and "watch". A nil key means every key.
+// "sysctls", "sets", "elements", "chains", "peers" (WireGuard's), "key" or
+// "traffic", "attach", "detach", "mtu" and "check" with a container ID, "flush"
+// with an address, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

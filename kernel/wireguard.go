@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -25,15 +26,38 @@ func ParseWireGuardKey(text string) (WireGuardKey, error) {
 	return WireGuardKey(b), nil
 }
 
-// WireGuardPeer is another node as the WireGuard device knows it.
+// WireGuardPeer is another node as the WireGuard device knows it: without a
+// preshared key, and silent while there is nothing to send.
 type WireGuardPeer struct {
+	// Endpoint is where the node receives (UDP). The kernel changes it by itself when
+	// packets that are truly the peer's come from elsewhere.
 	Endpoint netip.AddrPort
 	// Allowed are the addresses behind the peer: what is sent to them is for it, and
-	// only from them it may send.
+	// only from them it may send. A prefix belongs to one peer: whoever gets it takes
+	// it from another.
 	Allowed Prefixes
 }
 
 func (p WireGuardPeer) String() string { return fmt.Sprintf("%s allowed %s", p.Endpoint, p.Allowed) }
+
+// Check says why there can't be such a peer with this key.
+func (p WireGuardPeer) Check(key WireGuardKey) error {
+	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, syscall.EINVAL) }
+	switch addr := p.Endpoint.Addr(); {
+	case key == WireGuardKey{}:
+		return invalid("no key")
+	case !addr.IsValid() || addr.IsUnspecified() || p.Endpoint.Port() == 0:
+		return invalid("no endpoint")
+	case addr.Is4In6() || addr.Zone() != "":
+		return invalid("endpoint is an IPv4 address in IPv6, or has a zone")
+	}
+	for _, prefix := range p.Allowed.List() {
+		if prefix.Addr().Is4In6() {
+			return invalid("allowed " + prefix.String() + " is IPv4 in IPv6")
+		}
+	}
+	return nil
+}
 
 // PeerTraffic is what went to and came from a WireGuard peer.
 type PeerTraffic struct {
@@ -48,11 +72,14 @@ type PeerTraffic struct {
 // private key never leaves the kernel: the driver makes one for a device that has
 // none.
 type Encryption interface {
-	// Peers is the table of the device's peers.
+	// Peers is the table of the device's peers. Without a device it is empty, and
+	// setting fails with ENODEV. A peer with the device's own key is ignored.
 	Peers() Table[WireGuardKey, WireGuardPeer]
-	// Key returns the device's public key. ErrUnsupported or ENODEV: there is none.
+	// Key returns the device's public key, another one when the device was made anew.
+	// ErrUnsupported or ENODEV: there is no device.
 	Key(ctx context.Context) (WireGuardKey, error)
-	// Traffic returns what went to and came from each peer, in the order of keys.
+	// Traffic returns what went to and came from each peer since it was added, in the
+	// order of keys; without a device nothing.
 	Traffic(ctx context.Context) ([]PeerTraffic, error)
 }
 
@@ -60,9 +87,9 @@ type Encryption interface {
 // with ==. The zero value is the empty set.
 type Prefixes struct{ text string }
 
-// PrefixesOf returns the canonical set.
+// PrefixesOf returns the canonical set of the valid ones.
 func PrefixesOf(list ...netip.Prefix) Prefixes {
-	sorted := slices.Clone(list)
+	sorted := slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return !p.IsValid() })
 	for i := range sorted {
 		sorted[i] = sorted[i].Masked()
 	}
