@@ -89,7 +89,7 @@ func (r *runtime) container(name string) lab.Pod {
 
 // call runs f with the plug-in's library, inside the node.
 func (r *runtime) call(f func(cni *libcni.CNIConfig, list *libcni.NetworkConfigList) error) error {
-	cni, list, err := r.lab.Runtime(r.node, nil)
+	cni, list, err := r.lab.Runtime(lab.Pod{Node: r.node})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -29,7 +30,7 @@ func (l *Lab) NetworkFile(node string) string { return l.hostFile(node, cniDir+"
 
 // writeNetwork writes a node's CNI network configuration.
 func (l *Lab) writeNetwork(node string) error {
-	b, err := json.MarshalIndent(l.network(node, nil), "", "  ")
+	b, err := json.MarshalIndent(l.network(Pod{Node: node}), "", "  ")
 	if err != nil {
 		return fmt.Errorf("configure CNI: %w", err)
 	}
@@ -39,29 +40,54 @@ func (l *Lab) writeNetwork(node string) error {
 	return nil
 }
 
-// network returns a node's CNI network configuration, with labels as the CNI
-// conventions hand them on (args.cni.labels).
-func (l *Lab) network(node string, labels map[string]string) map[string]any {
+// network returns a node's CNI network configuration for a pod, with labels as the
+// CNI conventions hand them on (args.cni.labels).
+func (l *Lab) network(p Pod) map[string]any {
 	plugin := map[string]any{
 		"type":   "cairn-cni",
-		"socket": l.hostFile(node, runDir+"/cni.sock"),
-		"spool":  l.hostFile(node, stateDir+"/cni/spool"),
+		"socket": l.hostFile(p.Node, runDir+"/cni.sock"),
+		"spool":  l.hostFile(p.Node, stateDir+"/cni/spool"),
 	}
-	if len(labels) > 0 {
+	if len(p.Pools) > 0 {
+		plugin["ipam"] = l.ipam(p.Pools)
+	}
+	if len(p.Labels) > 0 {
 		var list []map[string]string
-		for _, k := range slices.Sorted(maps.Keys(labels)) {
-			list = append(list, map[string]string{"key": k, "value": labels[k]})
+		for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
+			list = append(list, map[string]string{"key": k, "value": p.Labels[k]})
 		}
 		plugin["args"] = map[string]any{"cni": map[string]any{"labels": list}}
 	}
 	return map[string]any{"cniVersion": "1.1.0", "name": Network, "plugins": []any{plugin}}
 }
 
+// ipam returns what the network's configuration says of a pod's pools. Those that
+// the topology does not know are taken for IPv4's.
+func (l *Lab) ipam(pools []string) map[string]any {
+	lists := map[string][]string{}
+	for _, name := range pools {
+		key := "ipv4_pools"
+		for _, p := range l.Topology.Pools {
+			if p.Name == name && strings.Contains(p.CIDR, ":") {
+				key = "ipv6_pools"
+			}
+		}
+		lists[key] = append(lists[key], name)
+	}
+	_, is4 := lists["ipv4_pools"]
+	_, is6 := lists["ipv6_pools"]
+	ipam := map[string]any{"assign_ipv4": is4, "assign_ipv6": is6}
+	for k, list := range lists {
+		ipam[k] = list
+	}
+	return ipam
+}
+
 // Runtime returns what a container runtime on a node needs to call the plug-in:
-// the library with its paths, and the network for a pod with these labels. Its
+// the library with its paths, and the network for a pod. Its
 // calls must be made inside the node's namespace.
-func (l *Lab) Runtime(node string, labels map[string]string) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
-	b, err := json.Marshal(l.network(node, labels))
+func (l *Lab) Runtime(p Pod) (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
+	b, err := json.Marshal(l.network(p))
 	if err != nil {
 		return nil, nil, fmt.Errorf("configure CNI: %w", err)
 	}
@@ -69,7 +95,7 @@ func (l *Lab) Runtime(node string, labels map[string]string) (*libcni.CNIConfig,
 	if err != nil {
 		return nil, nil, fmt.Errorf("configure CNI: %w", err)
 	}
-	return libcni.NewCNIConfigWithCacheDir([]string{l.bin}, l.hostFile(node, cniDir+"/cache"), nil), list, nil
+	return libcni.NewCNIConfigWithCacheDir([]string{l.bin}, l.hostFile(p.Node, cniDir+"/cache"), nil), list, nil
 }
 
 // RuntimeConf returns a pod as the plug-in is told of it.
@@ -88,7 +114,7 @@ func RuntimeConf(p Pod) *libcni.RuntimeConf {
 // attach calls the plug-in's ADD on the pod's node and returns the pod's
 // addresses.
 func (l *Lab) attach(ctx context.Context, p Pod) ([]netip.Addr, error) {
-	cni, list, err := l.Runtime(p.Node, p.Labels)
+	cni, list, err := l.Runtime(p)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +143,7 @@ func (l *Lab) attach(ctx context.Context, p Pod) ([]netip.Addr, error) {
 
 // detach calls the plug-in's DEL on the pod's node.
 func (l *Lab) detach(ctx context.Context, p Pod) error {
-	cni, list, err := l.Runtime(p.Node, p.Labels)
+	cni, list, err := l.Runtime(p)
 	if err != nil {
 		return err
 	}

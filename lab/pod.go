@@ -29,6 +29,7 @@ type Pod struct {
 	Name        string            `json:"name"`
 	Node        string            `json:"node"`
 	Labels      map[string]string `json:"labels,omitempty"`
+	Pools       []string          `json:"pools,omitempty"` // names of those to take its addresses from; empty: any
 	ContainerID string            `json:"containerID"`
 	Netns       string            `json:"netns"` // path of the file that holds the namespace
 	// Addrs are its addresses, IPv4 first; none while the pod is being attached.
@@ -83,7 +84,7 @@ func (l *Lab) Pods() ([]Pod, error) {
 	return pods, nil
 }
 
-// AddPod makes a pod (Namespace, Name, Node and Labels are given), attaches it by
+// AddPod makes a pod (Namespace, Name, Node, Labels and Pools are given), attaches it by
 // the CNI plug-in, starts its server, and returns it complete. On failure nothing
 // is left.
 func (l *Lab) AddPod(ctx context.Context, p Pod) (Pod, error) {

@@ -33,7 +33,7 @@ func (b *bench) runtime(node string) (runtime, error) {
 	if err != nil {
 		return runtime{}, err
 	}
-	c, list, err := b.lab.Runtime(node, nil)
+	c, list, err := b.lab.Runtime(lab.Pod{Node: node})
 	return runtime{path, c, list}, err
 }
 

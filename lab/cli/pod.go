@@ -44,6 +44,7 @@ runtime would, with a server on TCP and UDP port 8080 that answers with the clie
 	cmd.Flags().StringVar(&p.Node, "node", "", "the node to attach it to")
 	cmd.Flags().StringVar(&p.Namespace, "namespace", "default", "the pod's namespace")
 	cmd.Flags().StringToStringVar(&p.Labels, "labels", nil, "labels, as key=value,…")
+	cmd.Flags().StringSliceVar(&p.Pools, "pools", nil, "take addresses from these pools, one for each family that they have")
 	if err := cmd.MarkFlagRequired("node"); err != nil {
 		panic(err) // the flag is defined above
 	}

@@ -27,7 +27,8 @@ own. Besides that language's commands there are:
   within TIME COMMAND                      repeat one of these until it succeeds
   address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
   stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection between pods
-  stream stop NAME                         end it; fails if anything was lost`,
+  stream stop NAME [MAX]                   end it; fails if anything was lost but MAX pings
+  transfer HOST|NAMESPACE/POD POD [FAMILY] send some megabytes by TCP and have them back`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bin, err := s.binaries()

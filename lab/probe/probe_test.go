@@ -168,8 +168,18 @@ func TestStream(t *testing.T) {
 			}
 		}
 	}
+	for _, dst := range b {
+		for _, size := range []int{0, 1, 1 << 20} {
+			if err := probe.Transfer(t.Context(), fabric.Path(dir, "a"), dst, size); err != nil {
+				t.Errorf("to %s: %v", dst, err)
+			}
+		}
+	}
 
 	stop()
+	if err := probe.Transfer(t.Context(), fabric.Path(dir, "a"), b[0], 1); err == nil {
+		t.Error("a transfer without a server: no error")
+	}
 	if _, err := probe.StartStream(t.Context(), fabric.Path(dir, "a"), b[0]); err == nil {
 		t.Error("a stream without a server: no error")
 	}

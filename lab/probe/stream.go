@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -187,6 +188,7 @@ func (p *pinger) Close() error             { return p.c.Close() }
 type messenger struct {
 	c       net.Conn
 	greeted bool
+	next    uint16 // what must come next: TCP loses nothing and keeps the order
 }
 
 func (m *messenger) send(n uint16) error {
@@ -206,7 +208,12 @@ func (m *messenger) receive() (uint16, error) {
 	if _, err := io.ReadFull(m.c, b); err != nil {
 		return 0, err
 	}
-	return binary.BigEndian.Uint16(b), nil
+	n := binary.BigEndian.Uint16(b)
+	if n != m.next || slices.ContainsFunc(b[2:], func(c byte) bool { return c != 0 }) {
+		return 0, fmt.Errorf("message %d came in the place of %d, or not whole", n, m.next)
+	}
+	m.next++
+	return n, nil
 }
 
 func (m *messenger) Close() error { return m.c.Close() }

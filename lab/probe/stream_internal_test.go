@@ -2,7 +2,9 @@ package probe
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,4 +92,47 @@ func TestTrafficWithoutAnswer(t *testing.T) {
 			t.Errorf("no error, and %s", got)
 		}
 	})
+}
+
+// TestMessenger holds that messages which TCP never mixes up are found out if it
+// did.
+func TestMessenger(t *testing.T) {
+	message := func(n uint16, body byte) []byte {
+		b := make([]byte, streamSize)
+		binary.BigEndian.PutUint16(b, n)
+		b[streamSize-1] = body
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		sent [][]byte
+		good int
+	}{
+		{"in order", [][]byte{message(0, 0), message(1, 0), message(2, 0)}, 3},
+		{"one left out", [][]byte{message(0, 0), message(2, 0)}, 1},
+		{"one twice", [][]byte{message(0, 0), message(0, 0)}, 1},
+		{"one changed", [][]byte{message(0, 0), message(1, 'x')}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			go func() {
+				theirs.Write([]byte("10.0.0.1\n"))
+				for _, b := range tt.sent {
+					theirs.Write(b)
+				}
+				theirs.Close()
+			}()
+			m := &messenger{c: ours}
+			defer m.Close()
+			good := 0
+			for ; ; good++ {
+				if _, err := m.receive(); err != nil {
+					break
+				}
+			}
+			if good != tt.good {
+				t.Errorf("%d good messages, want %d", good, tt.good)
+			}
+		})
+	}
 }

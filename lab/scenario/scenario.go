@@ -7,7 +7,9 @@
 //	within TIME COMMAND                      repeat one of these until it succeeds; fails after TIME
 //	address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
 //	stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection, a hundred messages a second
-//	stream stop NAME                         end it; fails if anything was lost, prints what happened
+//	stream stop NAME [MAX]                   end it, print what happened; fails if the connection broke or anything was
+//	                                         lost, but for MAX pings
+//	transfer HOST|NAMESPACE/POD POD [FAMILY] send some megabytes by TCP and have them back whole
 //
 // With ! before it, a command must fail. stdout, stderr and grep look at what the
 // last one wrote. The programs of Cairn are in the PATH, so that exec can run
@@ -24,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +60,7 @@ func Params(o Options) testscript.Params {
 		"lab":    of(func(s *script, args []string) []string { return args }),
 		"on":     of(on),
 		"within": within, "address": address,
-		"stream": stream,
+		"stream": stream, "transfer": transfer,
 	}
 	for _, name := range []string{"ctl", "pod", "check", "agent", "router", "etcd", "logs"} {
 		cmds[name] = of(func(s *script, args []string) []string { return append([]string{name}, args...) })
@@ -186,16 +189,22 @@ func stream(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case len(args) >= 4 && args[0] == "start":
 		conclude(ts, neg, s.startStream(args[1], args[2], args[3], family(args[4:])))
-	case len(args) == 2 && args[0] == "stop":
+	case (len(args) == 2 || len(args) == 3) && args[0] == "stop":
+		most := 0
+		if len(args) == 3 {
+			var err error
+			most, err = strconv.Atoi(args[2])
+			ts.Check(err)
+		}
 		st := s.streams[args[1]]
 		if st == nil {
 			ts.Fatalf("there is no stream %s", args[1])
 		}
 		delete(s.streams, args[1])
 		ping, tcp := st.Stop()
-		fmt.Fprintf(ts.Stdout(), "ping: %s\ntcp: %s\n", ping, tcp)
+		fmt.Fprintf(ts.Stdout(), "%s: ping: %s\n%s: tcp: %s\n", args[1], ping, args[1], tcp)
 		var err error
-		if ping.Lost > 0 || tcp.Lost > 0 || ping.Error != "" || tcp.Error != "" {
+		if ping.Lost > most || tcp.Lost > 0 || ping.Error != "" || tcp.Error != "" {
 			err = errors.New("something was lost")
 		}
 		if err != nil && !neg {
@@ -203,8 +212,28 @@ func stream(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		conclude(ts, neg, err)
 	default:
-		ts.Fatalf("usage: stream start NAME POD POD [ipv4|ipv6], stream stop NAME")
+		ts.Fatalf("usage: stream start NAME POD POD [ipv4|ipv6], stream stop NAME [MAX]")
 	}
+}
+
+// transferSize is what transfer sends, in bytes: enough for every packet but the
+// last to be of full size.
+const transferSize = 4 << 20
+
+func transfer(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: transfer HOST|NAMESPACE/POD NAMESPACE/POD [ipv4|ipv6]")
+	}
+	s := ts.Value(scriptKey{}).(*script)
+	l, err := lab.Open(s.Root, s.name)
+	ts.Check(err)
+	path, err := l.Where(args[0])
+	ts.Check(err)
+	dst, err := s.address(args[1], family(args[2:]))
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conclude(ts, neg, probe.Transfer(ctx, path, dst, transferSize))
 }
 
 // address sets a variable to a pod's address.
