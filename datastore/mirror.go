@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/immutable"
 )
 
 // Mirror holds what a store holds of some kinds, kept up to date by watches.
@@ -163,30 +163,33 @@ func (m *Mirror) receive(kind string, e Event) {
 // publish makes a snapshot of what was received, again and again.
 func (m *Mirror) publish(ctx context.Context) {
 	state := map[string]mirrored{}
+	var issues []v1.Issue // of the state
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.wake:
 		}
-		changed := false
+		changed, mended := false, false
 		for kind, events := range m.take() {
-			next, differs := m.apply(state[kind], kind, events)
-			state[kind], changed = next, changed || differs
+			old, known := state[kind]
+			next := m.apply(old, kind, events)
+			changed = changed || next != old || !known
+			mended = mended || next.broken != old.broken
+			state[kind] = next
 		}
-		if len(state) < len(m.kinds) || !changed && m.Snapshot() != nil {
+		if mended {
+			issues = issuesOf(state)
+		}
+		if len(state) < len(m.kinds) || !changed {
 			continue
 		}
-		s := &Snapshot{kinds: map[string]*Part{}}
+		s := &Snapshot{kinds: make(map[string]*Part, len(state)), issues: issues}
 		for kind, k := range state {
 			if k.part != nil {
 				s.kinds[kind] = k.part
 			}
-			for key, err := range k.broken {
-				s.issues = append(s.issues, issueOf(key, err))
-			}
 		}
-		slices.SortFunc(s.issues, func(a, b v1.Issue) int { return cmp.Compare(a.Object, b.Object) })
 		m.mu.Lock()
 		m.snapshot = s
 		m.mu.Unlock()
@@ -194,31 +197,30 @@ func (m *Mirror) publish(ctx context.Context) {
 	}
 }
 
-// mirrored is the newest state of one kind. It is never changed, only replaced.
+// mirrored is the newest state of one kind. It is never changed, only replaced,
+// and by another one only if something changed.
 type mirrored struct {
 	part   *Part
-	broken map[Key]error
+	broken immutable.Map[Key, string] // and why
 }
 
-// apply returns the state after the events, and whether it is another one. What
-// the events say of one object is added up first, so that each shard of the
-// part is copied once at most.
-func (m *Mirror) apply(old mirrored, kind string, events []Event) (mirrored, bool) {
-	changes := map[Key]v1.Object{}
-	broken := maps.Clone(old.broken)
+// apply returns the state after the events.
+func (m *Mirror) apply(old mirrored, kind string, events []Event) mirrored {
+	changes := map[Key]v1.Object{} // what the events say of each object, added up
+	broken := old.broken.Edit()
 	set := func(o v1.Object) {
 		key := KeyOf(o)
-		delete(broken, key)
+		broken.Delete(key)
 		changes[key] = m.keep(kind, old.part.get(key), o)
 	}
 	remove := func(key Key) {
-		delete(broken, key)
+		broken.Delete(key)
 		changes[key] = nil
 	}
 	for _, e := range events {
 		switch {
 		case e.All != nil:
-			broken = nil
+			broken = new(immutable.Editor[Key, string])
 			for key := range old.part.objects().All() {
 				changes[key] = nil
 			}
@@ -232,14 +234,10 @@ func (m *Mirror) apply(old mirrored, kind string, events []Event) (mirrored, boo
 		}
 		for key, err := range e.Broken {
 			remove(key)
-			if broken == nil {
-				broken = map[Key]error{}
-			}
-			broken[key] = err
+			broken.Set(key, err.Error())
 		}
 	}
-	next := mirrored{part: old.part.with(changes), broken: broken}
-	return next, next.part != old.part || !maps.EqualFunc(old.broken, broken, sameText)
+	return mirrored{part: old.part.with(changes), broken: immutable.Share(broken.Map(), old.broken)}
 }
 
 // keep returns what is kept of o: what is kept already if that is the same.
@@ -253,10 +251,16 @@ func (m *Mirror) keep(kind string, old, o v1.Object) v1.Object {
 	return o
 }
 
-func sameText(a, b error) bool { return a.Error() == b.Error() }
-
-func issueOf(key Key, err error) v1.Issue {
-	return v1.Issue{Object: key.String(), Reason: err.Error() + "; it counts as not there"}
+// issuesOf returns what can't be read, ordered by object.
+func issuesOf(state map[string]mirrored) []v1.Issue {
+	var issues []v1.Issue
+	for _, k := range state {
+		for key, why := range k.broken.All() {
+			issues = append(issues, v1.Issue{Object: key.String(), Reason: why + "; it counts as not there"})
+		}
+	}
+	slices.SortFunc(issues, func(a, b v1.Issue) int { return cmp.Compare(a.Object, b.Object) })
+	return issues
 }
 
 func (m *Mirror) take() map[string][]Event {

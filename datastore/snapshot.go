@@ -38,7 +38,7 @@ func NewSnapshot(objects ...v1.Object) *Snapshot {
 func (s *Snapshot) Part(kind string) *Part { return s.kinds[kind] }
 
 // Issues returns what the store holds and nobody can read, ordered by object.
-func (s *Snapshot) Issues() []v1.Issue { return s.issues }
+func (s *Snapshot) Issues() []v1.Issue { return slices.Clip(s.issues) }
 
 // Get returns an object, such as Get[*v1.Node](s, "", "n1").
 func Get[T v1.Object](s *Snapshot, namespace, name string) (T, bool) {
