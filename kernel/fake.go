@@ -15,8 +15,8 @@ import (
 // be up, routes vanish with their link, another's route is never replaced. Tests
 // shape the host with SetLink, AddAddr and the like, as its administrator would.
 //
-// It is a Watcher, a Conntrack and an Attacher, and has tables of routes and
-// sysctls. It is safe for concurrent use, uses no clock and starts no goroutine,
+// It is a Watcher, a Conntrack and an Attacher, and has the tables that a driver
+// has. It is safe for concurrent use, uses no clock and starts no goroutine,
 // so it works inside testing/synctest.
 type Fake struct {
 	mu        sync.Mutex
@@ -27,6 +27,8 @@ type Fake struct {
 	sysctls   map[Sysctl]string
 	ruleset   fakeRuleset
 	wireguard fakeWireGuard
+	tunnels   fakeTunnelState
+	release   string
 	host      *Host // as last told; nil: something changed since
 	watches   map[*fakeWatch]struct{}
 	faults    map[fault]error
@@ -49,6 +51,7 @@ type fault struct {
 // NewFake returns a host that has its loopback link and nothing else.
 func NewFake() *Fake {
 	f := &Fake{
+		release: "6.1.0-fake",
 		links:   make(map[string]Link),
 		addrs:   make(map[Addr]struct{}),
 		routes:  make(map[RouteKey]fakeRoute),
@@ -65,8 +68,8 @@ func NewFake() *Fake {
 
 // Fail makes an operation fail with err until it is called again with nil. The
 // operations are "set" and "delete" with a key of a table, "read" with "routes",
-// "sysctls", "sets", "elements", "chains", "peers" (WireGuard's), "key" or
-// "traffic", "attach", "detach", "mtu" and "check" with a container ID, "flush"
+// "sysctls", "tunnels", "addresses", "neighbours", "forwarding", "sets",
+// "elements", "chains", "peers" (WireGuard's), "key" or "traffic", "attach", "detach", "mtu" and "check" with a container ID, "flush"
 // with an address, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()
@@ -112,7 +115,9 @@ func (f *Fake) Host() *Host {
 // changes. f.mu is held.
 func (f *Fake) snapshot() *Host {
 	if f.host == nil {
-		f.host = &Host{Links: maps.Clone(f.links), Addrs: maps.Clone(f.addrs), Foreign: make(map[RouteKey]Route)}
+		f.host = &Host{
+			Links: maps.Clone(f.links), Addrs: maps.Clone(f.addrs), Foreign: make(map[RouteKey]Route), Release: f.release,
+		}
 		for k, r := range f.routes {
 			if r.protocol != RouteProtocol && k.Table == MainTable && r.Type == Unicast {
 				f.host.Foreign[k] = r.Route
@@ -120,6 +125,15 @@ func (f *Fake) snapshot() *Host {
 		}
 	}
 	return f.host
+}
+
+// SetRelease says of what release the kernel is (uname(2)). A new fake's is
+// 6.1.0-fake.
+func (f *Fake) SetRelease(release string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release = release
+	f.tell(Event{}, true)
 }
 
 // SetLink makes a link or changes the one with this name. An Index of 0 keeps
@@ -155,6 +169,7 @@ func (f *Fake) setLink(l Link) {
 		return
 	}
 	f.links[l.Name] = l
+	e.touch(old, l)
 	switch {
 	case exists && old.Up && !l.Up:
 		f.takeDown(l.Name, &e)
@@ -185,7 +200,10 @@ func (f *Fake) dropLink(l Link, e *Event) {
 	for k := range PodLinkSysctls(l.Name) {
 		delete(f.sysctls, k)
 	}
+	f.dropForwarding(l.Name, e)
+	delete(f.tunnels.devices, l.Name)
 	delete(f.links, l.Name)
+	e.touch(l)
 }
 
 // takeDown removes what a link loses when it goes down. The kernel tells about
@@ -193,6 +211,7 @@ func (f *Fake) dropLink(l Link, e *Event) {
 // links stays as long as one of them is there.
 func (f *Fake) takeDown(link string, e *Event) {
 	e.Down = append(e.Down, link)
+	f.dropNeighbours(link, e)
 	maps.DeleteFunc(f.addrs, func(a Addr, _ struct{}) bool { return a.Link == link && a.Prefix.Addr().Is6() })
 	for k, r := range f.routes {
 		if !r.Hops.Uses(link) || slices.ContainsFunc(r.Hops.List(), func(h NextHop) bool {
@@ -250,11 +269,16 @@ func (f *Fake) connect(a Addr) {
 func (f *Fake) DelAddr(a Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	e := Event{}
+	f.dropAddr(a, &e)
+	f.tell(e, true)
+}
+
+func (f *Fake) dropAddr(a Addr, e *Event) {
 	delete(f.addrs, a)
 	if r, ok := f.routes[connectedKey(a)]; ok && r.protocol == ProtocolKernel && r.Hops.Uses(a.Link) {
 		delete(f.routes, connectedKey(a))
 	}
-	e := Event{}
 	for k, r := range f.routes {
 		if r.Source != a.Prefix.Addr() {
 			continue
@@ -267,9 +291,8 @@ func (f *Fake) DelAddr(a Addr) {
 		f.routes[k] = r
 	}
 	if a.Prefix.Addr().Is4() {
-		e.Down = []string{a.Link}
+		e.Down = append(e.Down, a.Link)
 	}
-	f.tell(e, true)
 }
 
 // Flush notes the addresses, see Flushed.

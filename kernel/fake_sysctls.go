@@ -10,7 +10,7 @@ import (
 )
 
 // Sysctls returns the table of kernel parameters: those of the host, and those
-// of links that are pods'.
+// of links that are pods' or tunnels.
 func (f *Fake) Sysctls() Table[Sysctl, string] { return fakeSysctls{f} }
 
 type fakeSysctls struct{ *Fake }
@@ -23,8 +23,8 @@ func (f fakeSysctls) Read(ctx context.Context) (map[Sysctl]string, error) {
 	}
 	wanted := HostSysctls()
 	for _, l := range f.links {
-		if IsPodLink(l) {
-			maps.Copy(wanted, PodLinkSysctls(l.Name))
+		if sysctls := SysctlsOf(l); sysctls != nil {
+			maps.Copy(wanted, sysctls)
 		}
 	}
 	have := make(map[Sysctl]string, len(wanted))

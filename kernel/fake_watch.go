@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"maps"
 	"slices"
 )
 
@@ -31,17 +32,37 @@ func (f *Fake) tell(e Event, hostChanged bool) {
 			w.wake <- struct{}{}
 		}
 		p := w.pending
-		for k, r := range e.Routes {
-			p.change(k, r)
-		}
-		for _, name := range e.Down {
-			if !slices.Contains(p.Down, name) {
-				p.Down = append(p.Down, name)
-			}
-		}
-		p.Rules = p.Rules || e.Rules
-		p.Overrun = p.Overrun || e.Overrun
+		p.merge(e)
 	}
+}
+
+// merge adds a later event to e.
+func (e *Event) merge(later Event) {
+	e.Routes = together(e.Routes, later.Routes)
+	e.Neighbours = together(e.Neighbours, later.Neighbours)
+	e.Forwarding = together(e.Forwarding, later.Forwarding)
+	e.Tunnels = union(e.Tunnels, later.Tunnels)
+	e.Down = union(e.Down, later.Down)
+	e.Rules = e.Rules || later.Rules
+	e.Overrun = e.Overrun || later.Overrun
+}
+
+// together returns the last word on each key. It may change m.
+func together[K comparable, V any](m, later map[K]V) map[K]V {
+	if m == nil {
+		return maps.Clone(later)
+	}
+	maps.Copy(m, later)
+	return m
+}
+
+func union(names, more []string) []string {
+	for _, name := range more {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Overrun makes watchers believe that events were lost.

@@ -2,7 +2,9 @@ package kernel
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"syscall"
 )
 
 // Link is a network device as the host has it (rtnetlink(7), RTM_NEWLINK).
@@ -22,6 +24,18 @@ type Link struct {
 type Addr struct {
 	Link   string
 	Prefix netip.Prefix // not masked: the address and its prefix length
+}
+
+func (a Addr) String() string { return fmt.Sprintf("%s dev %s", a.Prefix, a.Link) }
+
+// Check returns an error that says why a is no address for a tunnel device: it has
+// one of full length. It unwraps to the errno EINVAL.
+func (a Addr) Check() error {
+	ip := a.Prefix.Addr()
+	if !a.Prefix.IsSingleIP() || ip.Is4In6() || ip.IsMulticast() || ip.IsUnspecified() || ip.IsLoopback() || ip.IsLinkLocalUnicast() {
+		return fmt.Errorf("%v is no address of a tunnel device: %w", a.Prefix, syscall.EINVAL)
+	}
+	return nil
 }
 
 // Host is what the kernel of this host has now, as far as desired state depends
@@ -47,6 +61,11 @@ type Event struct {
 	// on tunnel devices.
 	Neighbours map[Neighbour]*MAC
 	Forwarding map[Forwarding]*netip.Addr
+	// Tunnels holds the names of tunnel devices, Cairn's or of one of its names, of
+	// which the kernel said anything: made, changed by us or by others, gone. What it
+	// says leaves out some parameters, so read the table again: nothing will differ
+	// after a change of ours.
+	Tunnels []string
 	// Rules says that somebody else changed our table of nftables.
 	Rules bool
 	// Down holds the names of links that went down, vanished, were made anew or
