@@ -1,0 +1,226 @@
+//go:build linux
+
+package linux
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	vishnet "github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"golang.zx2c4.com/wireguard/wgctrl"
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"cairn.network/cairn/kernel"
+)
+
+// NewEncryption returns the WireGuard device kernel.LinkWireGuard, as long as it
+// carries Cairn's alias.
+//
+// A private key is made here and given to the kernel at once. Whoever may read
+// the device's peers is told that key with them; it goes no further.
+func NewEncryption(opts ...Option) kernel.Encryption {
+	return &encryption{config: configure(opts)}
+}
+
+type encryption struct {
+	config
+
+	mu sync.Mutex
+	// seen is the device as it was last read, and written since. It only spares
+	// work: with whatever is asked of a device comes the list of its peers, of which
+	// there may be thousands.
+	seen wireGuardDevice
+}
+
+// wireGuardDevice is what was seen of the device with this index.
+type wireGuardDevice struct {
+	index int
+	key   kernel.WireGuardKey // zero: not seen, or there is none
+	// allowed holds what was allowed to each peer; another may have got it since.
+	allowed map[kernel.WireGuardKey]kernel.Prefixes
+}
+
+// now returns what was seen of the device with this index. e.mu is held.
+func (e *encryption) now(index int) *wireGuardDevice {
+	if e.seen.index != index {
+		e.seen = wireGuardDevice{index: index, allowed: make(map[kernel.WireGuardKey]kernel.Prefixes)}
+	}
+	return &e.seen
+}
+
+func (e *encryption) Peers() kernel.Table[kernel.WireGuardKey, kernel.WireGuardPeer] {
+	return wireGuardPeers{e}
+}
+
+func (e *encryption) Key(ctx context.Context) (kernel.WireGuardKey, error) {
+	key, err := e.key(ctx)
+	if err != nil {
+		return kernel.WireGuardKey{}, fmt.Errorf("read WireGuard key: %w", err)
+	}
+	return key, nil
+}
+
+func (e *encryption) key(ctx context.Context) (kernel.WireGuardKey, error) {
+	index, err := e.wireGuardIndex(ctx)
+	if err != nil {
+		return kernel.WireGuardKey{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	seen := e.now(index)
+	if seen.key != (kernel.WireGuardKey{}) {
+		return seen.key, nil
+	}
+	err = e.wireGuard(func(client *wgctrl.Client) error {
+		device, err := client.Device(kernel.LinkWireGuard)
+		if err != nil {
+			return err
+		}
+		if hasKey(device) {
+			seen.key = kernel.WireGuardKey(device.PublicKey)
+			return nil
+		}
+		var change wgtypes.Config
+		key, err := newKey(&change)
+		if err == nil {
+			err = client.ConfigureDevice(kernel.LinkWireGuard, change)
+		}
+		if err == nil {
+			seen.key = key
+		}
+		return err
+	})
+	return seen.key, err
+}
+
+func (e *encryption) Traffic(ctx context.Context) ([]kernel.PeerTraffic, error) {
+	_, device, err := e.device(ctx)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read WireGuard traffic: %w", err)
+	}
+	list := make([]kernel.PeerTraffic, 0, len(device.Peers))
+	for _, p := range device.Peers {
+		t := kernel.PeerTraffic{Key: kernel.WireGuardKey(p.PublicKey), Received: p.ReceiveBytes, Sent: p.TransmitBytes}
+		if p.Endpoint != nil {
+			t.Endpoint = p.Endpoint.AddrPort()
+		}
+		if !p.LastHandshakeTime.IsZero() {
+			t.LastHandshake = p.LastHandshakeTime.UTC()
+		}
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b kernel.PeerTraffic) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	return list, nil
+}
+
+// device reads the device with all its peers. ENODEV: there is none of ours.
+func (e *encryption) device(ctx context.Context) (index int, device *wgtypes.Device, err error) {
+	if index, err = e.wireGuardIndex(ctx); err != nil {
+		return 0, nil, err
+	}
+	err = e.wireGuard(func(client *wgctrl.Client) (err error) {
+		device, err = client.Device(kernel.LinkWireGuard)
+		return err
+	})
+	return index, device, err
+}
+
+// wireGuardIndex returns the index of Cairn's WireGuard device. ENODEV: there is
+// none.
+func (c config) wireGuardIndex(ctx context.Context) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	h, err := c.handle()
+	if err != nil {
+		return 0, err
+	}
+	defer h.Close()
+	l, err := h.LinkByName(kernel.LinkWireGuard)
+	if _, missing := errors.AsType[vishnet.LinkNotFoundError](err); missing {
+		return 0, fmt.Errorf("link %s: %w", kernel.LinkWireGuard, unix.ENODEV)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("link %s: %w", kernel.LinkWireGuard, refusal(err))
+	}
+	if l.Type() != string(kernel.WireGuard) || l.Attrs().Alias != kernel.TunnelAlias {
+		return 0, fmt.Errorf("link %s is another's: %w", kernel.LinkWireGuard, unix.ENODEV)
+	}
+	return l.Attrs().Index, nil
+}
+
+// wireGuard calls do with a client in the driver's network namespace.
+func (c config) wireGuard(do func(*wgctrl.Client) error) error {
+	var client *wgctrl.Client
+	err := c.in(func() (err error) {
+		client, err = wgctrl.New()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("open netlink socket: %w", refusal(err))
+	}
+	defer client.Close()
+	return wireGuardRefusal(do(client))
+}
+
+// wireGuardRefusal turns an error of wgctrl into one of the seam.
+func wireGuardRefusal(err error) error {
+	if errors.Is(err, fs.ErrNotExist) { // there is no such device, or of another kind
+		return fmt.Errorf("no WireGuard device: %w", unix.ENODEV)
+	}
+	return refusal(err)
+}
+
+// wireGuardPort returns the port on which a WireGuard device listens, and 0 while
+// it has no private key: then it is of no use.
+func (c config) wireGuardPort(name string) (uint16, error) {
+	var port uint16
+	err := c.wireGuard(func(client *wgctrl.Client) error {
+		device, err := client.Device(name)
+		if err == nil && hasKey(device) {
+			port = uint16(device.ListenPort)
+		}
+		return err
+	})
+	return port, err
+}
+
+// setWireGuardPort gives a WireGuard device its port, and a fresh private key if
+// it has none. Its peers stay.
+func (c config) setWireGuardPort(name string, port uint16) error {
+	return c.wireGuard(func(client *wgctrl.Client) error {
+		device, err := client.Device(name)
+		if err != nil {
+			return err
+		}
+		listen := int(port)
+		change := wgtypes.Config{ListenPort: &listen}
+		if !hasKey(device) {
+			if _, err := newKey(&change); err != nil {
+				return err
+			}
+		}
+		return client.ConfigureDevice(name, change)
+	})
+}
+
+func hasKey(device *wgtypes.Device) bool { return device.PrivateKey != wgtypes.Key{} }
+
+// newKey puts a fresh private key into c, and returns the public one.
+func newKey(c *wgtypes.Config) (kernel.WireGuardKey, error) {
+	private, err := wgtypes.GeneratePrivateKey()
+	if err != nil {
+		return kernel.WireGuardKey{}, fmt.Errorf("make a private key: %w", err)
+	}
+	c.PrivateKey = &private
+	return kernel.WireGuardKey(private.PublicKey()), nil
+}
