@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -136,6 +137,33 @@ func (l *Lab) save() error {
 		return fmt.Errorf("save lab: %w", err)
 	}
 	return nil
+}
+
+// Readdress gives a node other addresses, at once and for the next start of its
+// agent: one at most of a family, in its rack's subnets; families not named keep
+// theirs.
+func (l *Lab) Readdress(ctx context.Context, node string, to ...netip.Addr) error {
+	unlock, err := lock(ctx, l.dir, true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	i := slices.IndexFunc(l.Topology.Nodes, func(n topology.Host) bool { return n.Name == node })
+	if i < 0 {
+		return fmt.Errorf("node %s: %w", node, ErrUnknown)
+	}
+	n := &l.Topology.Nodes[i]
+	for _, a := range to {
+		j := slices.IndexFunc(n.Addrs, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
+		if j < 0 {
+			return fmt.Errorf("node %s: %s is in none of its rack's subnets", node, a)
+		}
+		n.Addrs[j] = netip.PrefixFrom(a, n.Addrs[j].Bits())
+	}
+	if err := fabric.Readdress(l.netnsDir(), *n); err != nil {
+		return err
+	}
+	return l.save()
 }
 
 // lock keeps others from bringing the lab in the folder up or down meanwhile

@@ -75,7 +75,7 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 	cmd.AddCommand(
 		s.up(), s.down(), s.status(), s.demo(), topologies(),
 		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
-		s.agent(), s.router(), s.etcd(), s.scenario(), s.bench(),
+		s.agent(), s.node(), s.router(), s.etcd(), s.scenario(), s.bench(),
 		etcdServer(), routerServer(), podServer(),
 	)
 	return cmd

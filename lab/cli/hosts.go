@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/signal"
 	"time"
@@ -135,6 +136,34 @@ func (s *settings) agent() *cobra.Command {
 	}
 	ready := func(ctx context.Context, l *lab.Lab, node string) error { return l.WaitAgents(ctx, node) }
 	s.addDaemon(cmd, "NODE", cobra.ExactArgs(1), "agent", node, ready)
+	return cmd
+}
+
+// node has what is done to a node itself.
+func (s *settings) node() *cobra.Command {
+	cmd := &cobra.Command{Use: "node", Short: "Change a node", RunE: help}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "address NODE ADDRESS...",
+		Short: "Give a node other addresses, in the subnets of its rack",
+		Long: `Give a node other addresses, in the subnets of its rack. A family of which none is given
+keeps its own. The node's agent is told of them when it is started next.`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := s.open()
+			if err != nil {
+				return err
+			}
+			var to []netip.Addr
+			for _, text := range args[1:] {
+				a, err := netip.ParseAddr(text)
+				if err != nil {
+					return fmt.Errorf("node address: %w", err)
+				}
+				to = append(to, a)
+			}
+			return l.Readdress(cmd.Context(), args[0], to...)
+		},
+	})
 	return cmd
 }
 

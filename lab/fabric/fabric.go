@@ -168,15 +168,51 @@ func (b *builder) host(h topology.Host) error {
 		if err != nil {
 			return err
 		}
-		for _, gateways := range h.Gateway {
-			if err := addDefault(link, gateways); err != nil {
-				return err
-			}
-		}
-		return nil
+		return addDefaults(link, h)
 	})
 	if err != nil {
 		return fmt.Errorf("build host %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// Readdress gives a host that was built the addresses in the place of those it had.
+func Readdress(dir string, h topology.Host) error {
+	err := netns.Do(Path(dir, h.Name), func() error {
+		link, err := netlink.LinkByName(NodeLink)
+		if err != nil {
+			return err
+		}
+		old, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, a := range old {
+			if a.Scope == int(netlink.SCOPE_LINK) {
+				continue
+			}
+			if err := netlink.AddrDel(link, &a); err != nil {
+				return err
+			}
+		}
+		for _, a := range h.Addrs {
+			if err := addAddr(link, a); err != nil {
+				return err
+			}
+		}
+		return addDefaults(link, h) // the kernel dropped them with the addresses, if not all
+	})
+	if err != nil {
+		return fmt.Errorf("readdress host %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+func addDefaults(link netlink.Link, h topology.Host) error {
+	for _, gateways := range h.Gateway {
+		if err := addDefault(link, gateways); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -265,7 +301,7 @@ func addDefault(link netlink.Link, gateways []netip.Addr) error {
 			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()})
 		}
 	}
-	if err := netlink.RouteAdd(r); err != nil {
+	if err := netlink.RouteReplace(r); err != nil {
 		return fmt.Errorf("add route %s via %v: %w", dst, gateways, err)
 	}
 	return nil

@@ -110,6 +110,26 @@ routers: [{name: left, announce: [192.0.2.0/24]}, {name: right}]
 	}
 }
 
+func TestReaddress(t *testing.T) {
+	topo, dir := build(t, named(t, topology.Plain))
+	n := topo.Nodes[0]
+	for i, a := range n.Addrs {
+		n.Addrs[i] = netip.PrefixFrom(a.Addr().Next().Next().Next(), a.Bits())
+	}
+	for range 2 { // the same again is no error
+		if err := fabric.Readdress(dir, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range n.Addrs {
+		dial(t, dir, topo.Nodes[3].Name, n.Name, a.Addr())
+		dial(t, dir, n.Name, n.Name, a.Addr())
+	}
+	for _, a := range topo.Nodes[3].Addrs { // by its default routes
+		dial(t, dir, n.Name, topo.Nodes[3].Name, a.Addr())
+	}
+}
+
 func TestBuildWithoutFolder(t *testing.T) {
 	topo, err := topology.Parse([]byte(named(t, topology.Plain)))
 	if err != nil {

@@ -62,7 +62,7 @@ func Params(o Options) testscript.Params {
 		"within": within, "address": address,
 		"stream": stream, "transfer": transfer,
 	}
-	for _, name := range []string{"ctl", "pod", "check", "agent", "router", "etcd", "logs"} {
+	for _, name := range []string{"ctl", "pod", "check", "agent", "node", "router", "etcd", "logs"} {
 		cmds[name] = of(func(s *script, args []string) []string { return append([]string{name}, args...) })
 	}
 	return testscript.Params{
