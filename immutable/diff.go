@@ -13,6 +13,8 @@ func diff[K, V comparable](a, b *node[K, V], level int, yield func(K) bool) bool
 		return a.keys(yield)
 	case level == levels:
 		return diffHere(a, b, yield)
+	case a.entryMap == b.entryMap && a.childMap == b.childMap:
+		return diffAlike(a, b, level, yield)
 	}
 	for bitmap := a.entryMap | a.childMap | b.entryMap | b.childMap; bitmap != 0; bitmap &= bitmap - 1 {
 		if !diffSlot(a, b, bitmap&-bitmap, level, yield) {
@@ -20,6 +22,30 @@ func diff[K, V comparable](a, b *node[K, V], level int, yield func(K) bool) bool
 		}
 	}
 	return true
+}
+
+// diffAlike is diff of nodes that have entries and children in the same slots, as
+// most have that come of one change.
+func diffAlike[K, V comparable](a, b *node[K, V], level int, yield func(K) bool) bool {
+	for i := range a.entries {
+		if x, y := &a.entries[i], &b.entries[i]; *x != *y && !diffEntries(x, y, yield) {
+			return false
+		}
+	}
+	for i, child := range a.children {
+		if child != b.children[i] && !diff(child, b.children[i], level+1, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// diffEntries is diff of two entries.
+func diffEntries[K, V comparable](x, y *entry[K, V], yield func(K) bool) bool {
+	if x.key == y.key {
+		return x.value == y.value || yield(x.key)
+	}
+	return yield(x.key) && yield(y.key)
 }
 
 // diffSlot is diff of one slot.
@@ -33,10 +59,8 @@ func diffSlot[K, V comparable](a, b *node[K, V], bit uint32, level int, yield fu
 		return diffEntry(y, childA, yield)
 	case y == nil:
 		return diffEntry(x, childB, yield)
-	case x.key == y.key:
-		return x.value == y.value || yield(x.key)
 	}
-	return yield(x.key) && yield(y.key)
+	return diffEntries(x, y, yield)
 }
 
 // diffEntry is diff of a single entry and a node, which may be nil.

@@ -36,7 +36,10 @@ func Of[K, V comparable](m map[K]V) Map[K, V] {
 func (m Map[K, V]) Len() int { return m.size }
 
 // Get returns the value of a key, and whether there is one.
-func (m Map[K, V]) Get(k K) (V, bool) {
+func (m Map[K, V]) Get(k K) (v V, ok bool) {
+	if m.root == nil {
+		return v, false
+	}
 	return m.root.get(k, hash(k), 0)
 }
 

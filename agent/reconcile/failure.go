@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"errors"
-	"math/rand/v2"
 	"time"
 )
 
@@ -20,13 +19,18 @@ type Failure struct {
 	Retry time.Time // not before
 }
 
-// failed returns the failure after one more try.
-func (f Failure) failed(err error, now time.Time) Failure {
+// failed returns the failure after one more try. The next one waits for the
+// delay or up to a quarter less, so that it comes at one of few moments: what
+// fails often fails in company, and is tried again in company. The phase shifts
+// these moments, so that tables and nodes don't share theirs.
+func (f Failure) failed(err error, now time.Time, phase time.Duration) Failure {
 	if f.Tries == 0 {
 		f.Since = now
 	}
 	delay := min(minRetry<<min(f.Tries, 16), maxRetry)
-	f.Err, f.Tries, f.Retry = err, f.Tries+1, now.Add(delay/2+rand.N(delay/2))
+	quarter := int64(delay / 4)
+	early := (now.UnixNano() + int64(delay-phase)) % quarter
+	f.Err, f.Tries, f.Retry = err, f.Tries+1, now.Add(delay-time.Duration(early))
 	return f
 }
 

@@ -14,8 +14,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-
-	"cairn.network/cairn/immutable"
 )
 
 // Table is a kind of object in the world. See kernel.Table, which is the same.
@@ -78,23 +76,4 @@ func delAll(ctx context.Context, steps []Step) error {
 		}
 	}
 	return nil
-}
-
-// Diff returns what must be set and what must be deleted to make have equal to
-// want.
-func Diff[K, V comparable](want immutable.Map[K, V], have map[K]V) (set map[K]V, del []K) {
-	for k, v := range want.All() {
-		if old, ok := have[k]; !ok || old != v {
-			if set == nil {
-				set = make(map[K]V)
-			}
-			set[k] = v
-		}
-	}
-	for k := range have {
-		if !want.Has(k) {
-			del = append(del, k)
-		}
-	}
-	return set, del
 }

@@ -78,27 +78,44 @@ func newWorld(name string, log *[]string, have map[string]int) (*world, *Tracker
 	return w, NewTracker(name, w)
 }
 
-func TestDiff(t *testing.T) {
+func TestPass(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		want, have map[string]int
-		set        map[string]int
-		del        []string
+		did        []string
 	}{
 		{name: "nothing"},
 		{name: "equal", want: map[string]int{"a": 1}, have: map[string]int{"a": 1}},
-		{name: "new", want: map[string]int{"a": 1}, set: map[string]int{"a": 1}},
-		{name: "changed", want: map[string]int{"a": 2}, have: map[string]int{"a": 1}, set: map[string]int{"a": 2}},
-		{name: "gone", have: map[string]int{"a": 1}, del: []string{"a"}},
-		{name: "zero value is a value", want: map[string]int{"a": 0}, set: map[string]int{"a": 0}},
+		{name: "new", want: map[string]int{"a": 1}, did: []string{"set a=1"}},
+		{name: "changed", want: map[string]int{"a": 2}, have: map[string]int{"a": 1}, did: []string{"set a=2"}},
+		{name: "gone", have: map[string]int{"a": 1}, did: []string{"delete a"}},
+		{name: "zero value is a value", want: map[string]int{"a": 0}, did: []string{"set a=0"}},
+		{
+			name: "few of many", want: map[string]int{"a": 1, "b": 1, "c": 1}, have: map[string]int{"c": 1},
+			did: []string{"set a=1", "set b=1"},
+		},
+		{
+			name: "all sorts", want: map[string]int{"a": 1, "b": 1, "c": 1}, have: map[string]int{"b": 2, "c": 1, "d": 1},
+			did: []string{"set a=1", "set b=1", "delete d"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			set, del := Diff(immutable.Of(test.want), test.have)
-			if d := cmp.Diff(test.set, set); d != "" {
-				t.Errorf("set (-want +got):\n%s", d)
+			var log []string
+			w, a := newWorld("a", &log, maps.Clone(test.have))
+			if w.have == nil {
+				w.have = map[string]int{}
 			}
-			if d := cmp.Diff(test.del, del); d != "" {
-				t.Errorf("del (-want +got):\n%s", d)
+			a.Want(immutable.Of(test.want), nil)
+			Pass(t.Context(), []Step{a}, nil)
+			want := []string{"a read"}
+			for _, did := range test.did {
+				want = append(want, "a "+did)
+			}
+			if d := cmp.Diff(want, log); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			if !maps.Equal(w.have, test.want) || !maps.Equal(a.Known(), test.want) {
+				t.Errorf("the table holds %v, known are %v", w.have, a.Known())
 			}
 		})
 	}

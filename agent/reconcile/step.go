@@ -1,0 +1,208 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cairn.network/cairn/immutable"
+)
+
+func (t *Tracker[K, V]) set(ctx context.Context) error {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.whole.Retry) {
+		return fmt.Errorf("%s: %w", t.name, t.whole.Err)
+	}
+	for _, f := range t.failed.Map().All() {
+		if !now.Before(f.Retry) {
+			t.doubt = true // what a failed write left is anyone's guess
+			break
+		}
+	}
+	if t.doubt {
+		if err := t.read(ctx); err != nil {
+			return t.broken(fmt.Errorf("read: %w", err), now)
+		}
+	}
+	for k := range t.failed.Map().All() {
+		if !t.wrong(k) {
+			t.failed.Delete(k)
+		}
+	}
+	for k := range t.disturbed {
+		if t.wrong(k) {
+			t.foreign++
+		}
+	}
+	clear(t.disturbed)
+	set := map[K]V{}
+	for k := range immutable.Diff(t.want, t.known.Map()) {
+		if v, wanted := t.want.Get(k); wanted && t.due(k, now) {
+			set[k] = v
+		}
+	}
+	if len(set) == 0 {
+		t.whole = Failure{}
+	}
+	return t.write(ctx, set, nil, now)
+}
+
+func (t *Tracker[K, V]) del(ctx context.Context) error {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.doubt { // since set: nothing goes on a mere belief
+		return nil
+	}
+	var del []K
+	for k := range immutable.Diff(t.want, t.known.Map()) {
+		if !t.want.Has(k) && t.wrong(k) && t.due(k, now) {
+			del = append(del, k)
+		}
+	}
+	return t.write(ctx, nil, del, now)
+}
+
+// wrong says whether a key is not known to be as it should.
+func (t *Tracker[K, V]) wrong(k K) bool {
+	want, wanted := t.want.Get(k)
+	have, there := t.known.Get(k)
+	if there && !wanted {
+		return t.keep == nil || !t.keep(k, have)
+	}
+	return wanted != there || want != have
+}
+
+// due says whether a key may be tried now.
+func (t *Tracker[K, V]) due(k K, now time.Time) bool {
+	f, failed := t.failed.Get(k)
+	return !failed || !now.Before(f.Retry)
+}
+
+// read makes known what the table holds. It lets go of the lock meanwhile, so
+// that those who ask needn't wait for the world.
+func (t *Tracker[K, V]) read(ctx context.Context) error {
+	t.doubt, t.reading = false, true
+	want := t.want
+	t.mu.Unlock()
+	have, err := t.table.Read(ctx)
+	var known immutable.Map[K, V]
+	if err == nil {
+		known = like(want, have)
+	}
+	t.mu.Lock()
+	t.reading = false
+	if err != nil {
+		t.doubt = true
+	} else {
+		t.known, t.begun = known.Edit(), true
+	}
+	t.catchUp()
+	return err
+}
+
+// like returns the map that holds what have holds, and shares with want what is
+// the same in both.
+func like[K, V comparable](want immutable.Map[K, V], have map[K]V) immutable.Map[K, V] {
+	if len(have) < want.Len()/2 { // as at the start, when there is nothing yet
+		return immutable.Share(immutable.Of(have), want)
+	}
+	edit := want.Edit()
+	for k := range want.All() {
+		if _, there := have[k]; !there {
+			edit.Delete(k)
+		}
+	}
+	for k, v := range have {
+		edit.Set(k, v)
+	}
+	return edit.Map()
+}
+
+// write writes and takes down what came of it. Either set or del is empty.
+func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now time.Time) error {
+	if len(set)+len(del) == 0 {
+		return nil
+	}
+	t.writing = make(map[K]aim[V], len(set)+len(del))
+	for k, v := range set {
+		t.writing[k] = aim[V]{value: v}
+	}
+	for _, k := range del {
+		t.writing[k] = aim[V]{gone: true}
+	}
+	t.mu.Unlock()
+	err := t.table.Write(ctx, set, del)
+	for _, o := range t.voids {
+		o.void(err == nil)
+	}
+	t.mu.Lock()
+	aims := t.writing
+	t.writing = nil
+	defer func() {
+		t.catchUp()
+		t.share(t.want)
+	}()
+	failed, whole := split[K](err)
+	if whole != nil {
+		t.doubt = true
+		return t.broken(fmt.Errorf("write: %w", whole), now)
+	}
+	t.whole = Failure{}
+	for k, a := range aims {
+		t.settle(k, a, failed[k], now)
+	}
+	return nil
+}
+
+// settle takes down what came of writing a key.
+func (t *Tracker[K, V]) settle(k K, a aim[V], err error, now time.Time) {
+	t.writes++
+	switch {
+	case err != nil:
+		var f Failure
+		if old, again := t.failed.Get(k); again {
+			f = *old
+		}
+		f = f.failed(err, now, t.phase)
+		t.failed.Set(k, &f)
+		return
+	case a.gone:
+		t.known.Delete(k)
+	default:
+		t.known.Set(k, a.value)
+	}
+	t.failed.Delete(k)
+}
+
+// catchUp adds what the world told meanwhile.
+func (t *Tracker[K, V]) catchUp() {
+	for _, f := range t.later {
+		f()
+	}
+	t.later = nil
+}
+
+// broken takes down that the table failed as a whole.
+func (t *Tracker[K, V]) broken(err error, now time.Time) error {
+	t.whole = t.whole.failed(err, now, t.phase)
+	return fmt.Errorf("%s: %w", t.name, err)
+}
+
+func (t *Tracker[K, V]) retry(start time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var at time.Time
+	next := func(f Failure) {
+		if f.Retry.After(start) && (at.IsZero() || f.Retry.Before(at)) {
+			at = f.Retry
+		}
+	}
+	next(t.whole)
+	for _, f := range t.failed.Map().All() {
+		next(*f)
+	}
+	return at
+}
