@@ -46,11 +46,11 @@ func fakeWrite[K, V comparable](ctx context.Context, f *Fake, kind string, set m
 			errs = append(errs, &KeyError[K]{Op: op, Key: k, Err: err})
 		}
 	}
+	for _, k := range del { // what goes makes room for what comes
+		try("delete", k, func() error { return drop(k) })
+	}
 	for k, v := range set {
 		try("set", k, func() error { return put(k, v) })
-	}
-	for _, k := range del {
-		try("delete", k, func() error { return drop(k) })
 	}
 	return errors.Join(errs...)
 }

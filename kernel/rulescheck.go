@@ -140,7 +140,7 @@ func (r Rule) check(c Chain) error {
 func checkLinkMatch(link string) error {
 	name := strings.TrimSuffix(link, "*")
 	bad := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune(`/*"\`, c) }
-	if len(name) > maxLinkName || strings.ContainsFunc(name, bad) || link == "*" {
+	if len(link) > maxLinkName || strings.ContainsFunc(name, bad) || link == "*" {
 		return invalid("%q is no name of a link", link)
 	}
 	return nil

@@ -1,0 +1,468 @@
+package kerneltest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cairn.network/cairn/kernel"
+)
+
+// RulesWorld is a host of its own whose nftables are empty, with what another hand
+// may do to Cairn's table.
+type RulesWorld interface {
+	Sets() kernel.Table[string, kernel.Set]
+	Elements() kernel.Table[kernel.Element, struct{}]
+	Chains() kernel.Table[string, kernel.Chain]
+
+	AddSet(t testing.TB, name string, s kernel.Set)
+	AddElement(t testing.TB, e kernel.Element)
+	AddChain(t testing.TB, name string, c kernel.Chain)
+	DropElement(t testing.TB, e kernel.Element)
+	DropChain(t testing.TB, name string)
+	FlushRuleset(t testing.TB)
+}
+
+// RunRules runs the suite of the tables of nftables, each test on a world of its
+// own.
+func RunRules(t *testing.T, newWorld func(t *testing.T) RulesWorld) {
+	for _, tt := range []struct {
+		name string
+		run  func(t *testing.T, w RulesWorld)
+	}{
+		{"none", noRules},
+		{"sets and elements read back equal", setsReadBack},
+		{"every form of rule reads back equal", EveryRule},
+		{"a chain moves and changes at once", chainMoves},
+		{"a bad set does not stop its neighbours", badSets},
+		{"a bad element does not stop its neighbours", badElements},
+		{"a bad chain does not stop its neighbours", badChains},
+		{"a set in use stays", setInUse},
+		{"a set of another kind is made anew", setOfAnotherKind},
+		{"what another hand made is read and deleted", byAnotherHand},
+		{"many elements", manyElements},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, newWorld(t)) })
+	}
+}
+
+// WantRules fails the test unless the tables read these.
+func WantRules(t testing.TB, w RulesWorld, sets map[string]kernel.Set, elements []kernel.Element, chains map[string]kernel.Chain) {
+	t.Helper()
+	wantTable(t, "sets", w.Sets(), sets)
+	members := make(map[kernel.Element]struct{})
+	for _, e := range elements {
+		members[e] = struct{}{}
+	}
+	wantTable(t, "elements", w.Elements(), members)
+	wantTable(t, "chains", w.Chains(), chains)
+}
+
+func wantTable[K, V comparable](t testing.TB, what string, table kernel.Table[K, V], want map[K]V) {
+	t.Helper()
+	have, err := table.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if maps.Equal(have, want) {
+		return
+	}
+	lines := func(m map[K]V) (out []string) {
+		for k, v := range m {
+			out = append(out, fmt.Sprintf("%v: %+v", k, v))
+		}
+		slices.Sort(out)
+		return out
+	}
+	t.Fatalf("%s read back (-want +got):\n%s", what, cmp.Diff(lines(want), lines(have)))
+}
+
+// Put writes to a table what must be written without an error.
+func Put[K, V comparable](t testing.TB, table kernel.Table[K, V], set map[K]V, del ...K) {
+	t.Helper()
+	if err := table.Write(t.Context(), set, del); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantFailures checks that err is of these keys, each with its error and no other.
+func wantFailures[K comparable](t testing.TB, err error, op string, want map[K]error) {
+	t.Helper()
+	got := make(map[K]error)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			k, ok := errors.AsType[*kernel.KeyError[K]](e)
+			if !ok || k.Op != op {
+				t.Errorf("failed with %v, want errors of %s", e, op)
+				continue
+			}
+			got[k.Key] = k.Err
+		}
+	} else if err != nil {
+		t.Fatalf("failed with %v, want joined errors of keys", err)
+	}
+	for k, e := range want {
+		if !errors.Is(got[k], e) {
+			t.Errorf("%s %v: %v, want %v", op, k, got[k], e)
+		}
+	}
+	for k, e := range got {
+		if _, wanted := want[k]; !wanted {
+			t.Errorf("%s %v: %v, want no error", op, k, e)
+		}
+	}
+}
+
+// Member returns an element: of an address or a prefix.
+func Member(set, member string) kernel.Element {
+	p, err := netip.ParsePrefix(member)
+	if err != nil {
+		a := netip.MustParseAddr(member)
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	return kernel.Element{Set: set, Prefix: p}
+}
+
+func members(elements ...kernel.Element) map[kernel.Element]struct{} {
+	m := make(map[kernel.Element]struct{})
+	for _, e := range elements {
+		m[e] = struct{}{}
+	}
+	return m
+}
+
+// kinds are sets of each kind.
+func kinds() map[string]kernel.Set {
+	return map[string]kernel.Set{
+		"nodes4": {}, "nodes6": {IPv6: true}, "pools4": {Ranges: true}, "pools6": {IPv6: true, Ranges: true},
+	}
+}
+
+func noRules(t *testing.T, w RulesWorld) {
+	WantRules(t, w, nil, nil, nil)
+	for range 2 {
+		Put(t, w.Sets(), nil, "gone")
+		Put(t, w.Elements(), nil, Member("gone", "10.0.0.1"))
+		Put(t, w.Chains(), nil, "gone")
+		Put(t, w.Sets(), nil)
+		Put(t, w.Elements(), nil)
+		Put(t, w.Chains(), nil)
+	}
+	WantRules(t, w, nil, nil, nil)
+}
+
+func setsReadBack(t *testing.T, w RulesWorld) {
+	var elements []kernel.Element
+	for set, list := range map[string][]string{
+		"nodes4": {"192.0.2.1", "192.0.2.2", "0.0.0.0", "255.255.255.255"},
+		"nodes6": {"2001:db8::1", "2001:db8::2", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		// Single ones, neighbours, with a gap, and at both ends.
+		"pools4": {"0.0.0.0/8", "10.0.0.0/16", "10.1.0.0/16", "10.2.0.0/15", "10.9.0.0/26", "10.9.0.64/32", "10.9.0.66/32", "224.0.0.0/3"},
+		"pools6": {"::/16", "fd00::/64", "fd00:0:0:1::/64", "fd00:9::/122", "fd00:9::40/128", "fd00:9::42/128", "ff00::/8"},
+		"all4":   {"0.0.0.0/0"},
+		"all6":   {"::/0"},
+	} {
+		for _, member := range list {
+			elements = append(elements, Member(set, member))
+		}
+	}
+	sets := kinds()
+	sets["all4"], sets["all6"] = kernel.Set{Ranges: true}, kernel.Set{IPv6: true, Ranges: true}
+	sets["with/odd_name-1.2"] = kernel.Set{}
+	for range 2 { // the second time all is there already
+		Put(t, w.Sets(), sets)
+		Put(t, w.Elements(), members(elements...))
+		WantRules(t, w, sets, elements, nil)
+	}
+	for range 2 { // the second time they are gone already
+		Put(t, w.Elements(), nil, elements...)
+		WantRules(t, w, sets, nil, nil)
+	}
+	Put(t, w.Elements(), members(elements...))
+	Put(t, w.Elements(), members(Member("pools4", "10.9.0.0/24")), Member("pools4", "10.9.0.0/26"), Member("pools4", "10.9.0.64"), Member("pools4", "10.9.0.66"))
+	elements = append(slices.DeleteFunc(elements, func(e kernel.Element) bool {
+		return e.Set == "pools4" && netip.MustParsePrefix("10.9.0.0/24").Overlaps(e.Prefix)
+	}), Member("pools4", "10.9.0.0/24"))
+	WantRules(t, w, sets, elements, nil)
+	for range 2 {
+		Put(t, w.Sets(), nil, slices.Collect(maps.Keys(sets))...)
+		WantRules(t, w, nil, nil, nil)
+	}
+}
+
+// ruleForms are base chains with every form of rule.
+func ruleForms() map[string]kernel.Chain {
+	nodes4, nodes6 := kernel.InSet{Set: "nodes4"}, kernel.InSet{Set: "nodes6", IPv6: true}
+	pools4, pools6 := kernel.InSet{Set: "pools4"}, kernel.InSet{Set: "pools6", IPv6: true}
+	not := func(s kernel.InSet) kernel.InSet { s.Not = true; return s }
+	return map[string]kernel.Chain{
+		"empty":       {Hook: kernel.HookForward, Type: kernel.ChainFilter},
+		"regular":     {Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.Accept})},
+		"regular-nil": {},
+		"input": {Hook: kernel.HookInput, Type: kernel.ChainFilter, Priority: -5, Rules: kernel.RulesOf(
+			kernel.Rule{Src: not(nodes4), Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop, Comment: "no node's"},
+			kernel.Rule{Dst: not(nodes4), Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop},
+			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 4096, Verdict: kernel.Drop},
+			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, Fragment: true, Verdict: kernel.Drop},
+			kernel.Rule{Src: nodes6, Dst: not(nodes6), Verdict: kernel.Drop},
+			kernel.Rule{Protocol: kernel.ProtoUDP, VNI: 1<<24 - 1, Verdict: kernel.Drop},
+			kernel.Rule{Protocol: kernel.ProtoTCP, DstPort: 65535, Verdict: kernel.Accept},
+			kernel.Rule{Protocol: kernel.ProtoTCP, Verdict: kernel.Accept},
+			kernel.Rule{Verdict: kernel.Accept, Comment: "the rest"},
+		)},
+		"forward": {Hook: kernel.HookForward, Type: kernel.ChainFilter, Priority: 10, Rules: kernel.RulesOf(
+			kernel.Rule{InLink: "cairn*", Dst: nodes4, Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop},
+			kernel.Rule{InLink: "eth0", OutLink: "cairn*", Verdict: kernel.Accept},
+			kernel.Rule{OutLink: "fifteen-letters", Verdict: kernel.Accept},
+			kernel.Rule{InLink: "fourteen-chars*", Src: pools4, Verdict: kernel.Accept},
+		)},
+		"prerouting":  {Hook: kernel.HookPrerouting, Type: kernel.ChainFilter, Priority: kernel.PriorityRaw, Rules: kernel.RulesOf(kernel.Rule{Src: nodes4, Dst: nodes4, Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 1, Verdict: kernel.NoTrack})},
+		"output":      {Hook: kernel.HookOutput, Type: kernel.ChainFilter, Priority: kernel.PriorityRaw, Rules: kernel.RulesOf(kernel.Rule{Src: nodes6, Dst: nodes6, Verdict: kernel.NoTrack})},
+		"postrouting": {Hook: kernel.HookPostrouting, Type: kernel.ChainNAT, Priority: kernel.PriorityNAT, Rules: kernel.RulesOf(kernel.Rule{Src: pools4, Dst: not(pools4), Verdict: kernel.Masquerade}, kernel.Rule{Src: pools6, Dst: not(pools6), Verdict: kernel.Masquerade})},
+	}
+}
+
+// EveryRule writes every form of rule and reads it back; it leaves them there.
+func EveryRule(t *testing.T, w RulesWorld) {
+	Put(t, w.Sets(), kinds())
+	for range 2 {
+		Put(t, w.Chains(), ruleForms())
+		WantRules(t, w, kinds(), nil, ruleForms())
+	}
+	for range 2 {
+		Put(t, w.Chains(), nil, slices.Collect(maps.Keys(ruleForms()))...)
+		WantRules(t, w, kinds(), nil, nil)
+	}
+	Put(t, w.Chains(), ruleForms())
+}
+
+func chainMoves(t *testing.T, w RulesWorld) {
+	Put(t, w.Sets(), kinds())
+	accept := kernel.RulesOf(kernel.Rule{Verdict: kernel.Accept})
+	two := kernel.RulesOf(kernel.Rule{InLink: "a", Verdict: kernel.Drop}, kernel.Rule{InLink: "b", Verdict: kernel.Drop})
+	ways := []kernel.Chain{
+		{},
+		{Rules: accept},
+		{Hook: kernel.HookInput, Type: kernel.ChainFilter},
+		{Hook: kernel.HookInput, Type: kernel.ChainFilter, Rules: two},
+		{Hook: kernel.HookInput, Type: kernel.ChainFilter, Rules: accept},
+		{Hook: kernel.HookInput, Type: kernel.ChainFilter, Priority: 1, Rules: accept},
+		{Hook: kernel.HookPostrouting, Type: kernel.ChainFilter, Rules: accept},
+		{Hook: kernel.HookPostrouting, Type: kernel.ChainNAT, Priority: kernel.PriorityNAT, Rules: accept},
+		{Hook: kernel.HookPostrouting, Type: kernel.ChainNAT, Priority: kernel.PriorityNAT, Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.Masquerade})},
+		{Hook: kernel.HookPostrouting, Type: kernel.ChainNAT, Priority: kernel.PriorityNAT + 1, Rules: accept},
+		ruleForms()["input"],
+	}
+	for _, from := range ways {
+		for _, to := range ways {
+			for _, c := range []kernel.Chain{from, to} {
+				Put(t, w.Chains(), map[string]kernel.Chain{"it": c})
+				WantRules(t, w, kinds(), nil, map[string]kernel.Chain{"it": c})
+			}
+		}
+	}
+}
+
+func badSets(t *testing.T, w RulesWorld) {
+	good := kinds()
+	set := maps.Clone(good)
+	bad := map[string]error{"": syscall.EINVAL, "two words": syscall.EINVAL, "1st": syscall.EINVAL, "other": syscall.EINVAL}
+	for name := range bad {
+		set[name] = kernel.Set{}
+	}
+	set["other"] = kernel.Set{Other: "map"}
+	wantFailures(t, w.Sets().Write(t.Context(), set, nil), "set", bad)
+	WantRules(t, w, good, nil, nil)
+}
+
+func badElements(t *testing.T, w RulesWorld) {
+	Put(t, w.Sets(), kinds())
+	there := []kernel.Element{Member("pools4", "10.1.0.0/16"), Member("pools6", "fd00:1::/64")}
+	Put(t, w.Elements(), members(there...))
+	good := []kernel.Element{
+		Member("nodes4", "192.0.2.1"), Member("nodes4", "192.0.2.2"), Member("nodes6", "2001:db8::1"),
+		Member("pools4", "10.0.0.0/16"), Member("pools4", "10.2.0.0/16"), Member("pools6", "fd00:2::/64"),
+	}
+	bad := map[kernel.Element]error{
+		Member("gone", "192.0.2.1"):          syscall.ENOENT,
+		Member("gone", "192.0.2.2"):          syscall.ENOENT,
+		Member("nodes4", "2001:db8::1"):      syscall.EINVAL,
+		Member("nodes6", "192.0.2.1"):        syscall.EINVAL,
+		Member("nodes4", "192.0.2.0/24"):     syscall.EINVAL,
+		Member("pools4", "10.3.0.1/16"):      syscall.EINVAL,
+		{Set: "nodes4"}:                      syscall.EINVAL,
+		Member("pools4", "10.1.0.0/17"):      syscall.EEXIST,
+		Member("pools4", "10.1.2.0/24"):      syscall.EEXIST,
+		Member("pools4", "10.0.0.0/8"):       syscall.EEXIST,
+		Member("pools4", "10.1.255.255"):     syscall.EEXIST,
+		Member("pools6", "fd00:1::/65"):      syscall.EEXIST,
+		Member("pools6", "fd00:1::/48"):      syscall.EEXIST,
+		Member("nodes4", "::ffff:192.0.2.1"): syscall.EINVAL,
+		{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}: syscall.EINVAL,
+	}
+	// What overlaps another new one would fail by chance.
+	for e, want := range bad {
+		set := members(good...)
+		set[e] = struct{}{}
+		if want == syscall.EEXIST && e.Prefix.Bits() == 8 {
+			set = members(e, good[0])
+		}
+		wantFailures(t, w.Elements().Write(t.Context(), set, nil), "set", map[kernel.Element]error{e: want})
+	}
+	WantRules(t, w, kinds(), append(good, there...), nil)
+	// Some of those to be deleted are not there.
+	Put(t, w.Elements(), nil, append(good, Member("gone", "192.0.2.1"), Member("nodes4", "192.0.2.3"), Member("pools4", "10.8.0.0/16"), Member("pools4", "10.1.0.0/17"))...)
+	WantRules(t, w, kinds(), there, nil)
+}
+
+func badChains(t *testing.T, w RulesWorld) {
+	Put(t, w.Sets(), kinds())
+	filter := func(rules ...kernel.Rule) kernel.Chain {
+		return kernel.Chain{Hook: kernel.HookInput, Type: kernel.ChainFilter, Rules: kernel.RulesOf(rules...)}
+	}
+	drop := kernel.Rule{Verdict: kernel.Drop}
+	good := map[string]kernel.Chain{"good": filter(drop), "better": filter(kernel.Rule{Src: kernel.InSet{Set: "nodes4"}, Verdict: kernel.Drop})}
+	stays := filter(kernel.Rule{InLink: "a", Verdict: kernel.Drop})
+	Put(t, w.Chains(), map[string]kernel.Chain{"stays": stays})
+	all := maps.Clone(good)
+	bad := make(map[string]error)
+	for name, c := range map[string]struct {
+		kernel.Chain
+		err error
+	}{
+		"missing-set":     {filter(kernel.Rule{Src: kernel.InSet{Set: "gone"}, Verdict: kernel.Drop}), syscall.ENOENT},
+		"stays":           {filter(drop, kernel.Rule{Dst: kernel.InSet{Set: "gone"}, Verdict: kernel.Drop}), syscall.ENOENT},
+		"no-verdict":      {filter(kernel.Rule{InLink: "a"}), syscall.EINVAL},
+		"other-verdict":   {filter(kernel.Rule{Verdict: "reject"}), syscall.EINVAL},
+		"unknown":         {filter(kernel.Rule{Other: "counter"}), syscall.EINVAL},
+		"masquerade":      {filter(kernel.Rule{Verdict: kernel.Masquerade}), syscall.EINVAL},
+		"notrack":         {filter(kernel.Rule{Verdict: kernel.NoTrack}), syscall.EINVAL},
+		"port":            {filter(kernel.Rule{DstPort: 1, Verdict: kernel.Drop}), syscall.EINVAL},
+		"vni":             {filter(kernel.Rule{Protocol: kernel.ProtoUDP, VNI: 1 << 24, Verdict: kernel.Drop}), syscall.EINVAL},
+		"fragment":        {filter(kernel.Rule{Fragment: true, Verdict: kernel.Drop}), syscall.EINVAL},
+		"families":        {filter(kernel.Rule{Src: kernel.InSet{Set: "nodes4"}, Dst: kernel.InSet{Set: "nodes6", IPv6: true}, Verdict: kernel.Drop}), syscall.EINVAL},
+		"comment":         {filter(kernel.Rule{Verdict: kernel.Drop, Comment: `"`}), syscall.EINVAL},
+		"link":            {filter(kernel.Rule{InLink: "sixteen-letters-", Verdict: kernel.Drop}), syscall.EINVAL},
+		"any-link":        {filter(kernel.Rule{InLink: "*", Verdict: kernel.Drop}), syscall.EINVAL},
+		"some-links":      {filter(kernel.Rule{OutLink: "fifteen-letters*", Verdict: kernel.Drop}), syscall.EINVAL},
+		"other":           {kernel.Chain{Other: "policy drop"}, syscall.EINVAL},
+		"hook":            {kernel.Chain{Hook: "ingress", Type: kernel.ChainFilter}, syscall.EINVAL},
+		"type":            {kernel.Chain{Hook: kernel.HookInput, Type: "route"}, syscall.EINVAL},
+		"typeless":        {kernel.Chain{Hook: kernel.HookInput}, syscall.EINVAL},
+		"no-base":         {kernel.Chain{Type: kernel.ChainFilter}, syscall.EINVAL},
+		"nat-forward":     {kernel.Chain{Hook: kernel.HookForward, Type: kernel.ChainNAT}, syscall.EINVAL},
+		"nat-early":       {kernel.Chain{Hook: kernel.HookPrerouting, Type: kernel.ChainNAT, Priority: -200}, syscall.EINVAL},
+		"bad name for it": {filter(drop), syscall.EINVAL},
+	} {
+		all[name], bad[name] = c.Chain, c.err
+	}
+	wantFailures(t, w.Chains().Write(t.Context(), all, nil), "set", bad)
+	good["stays"] = stays
+	WantRules(t, w, kinds(), nil, good)
+}
+
+func setInUse(t *testing.T, w RulesWorld) {
+	Put(t, w.Sets(), kinds())
+	chains := map[string]kernel.Chain{"it": {Hook: kernel.HookInput, Type: kernel.ChainFilter, Rules: kernel.RulesOf(
+		kernel.Rule{Src: kernel.InSet{Set: "nodes4", Not: true}, Verdict: kernel.Drop})}}
+	Put(t, w.Chains(), chains)
+	Put(t, w.Elements(), members(Member("nodes4", "192.0.2.1")))
+	err := w.Sets().Write(t.Context(), nil, slices.Collect(maps.Keys(kinds())))
+	wantFailures(t, err, "delete", map[string]error{"nodes4": syscall.EBUSY})
+	wantFailures(t, err, "delete", map[string]error{"nodes4": kernel.ErrBusy})
+	err = w.Sets().Write(t.Context(), map[string]kernel.Set{"nodes4": {Ranges: true}, "new": {}}, nil)
+	wantFailures(t, err, "set", map[string]error{"nodes4": syscall.EBUSY})
+	WantRules(t, w, map[string]kernel.Set{"nodes4": {}, "new": {}}, []kernel.Element{Member("nodes4", "192.0.2.1")}, chains)
+	Put(t, w.Sets(), map[string]kernel.Set{"nodes4": {}}) // as it is
+	Put(t, w.Chains(), nil, "it")
+	Put(t, w.Sets(), nil, "nodes4")
+	WantRules(t, w, map[string]kernel.Set{"new": {}}, nil, nil)
+}
+
+func setOfAnotherKind(t *testing.T, w RulesWorld) {
+	all := slices.Collect(maps.Values(kinds()))
+	for _, from := range all {
+		for _, to := range all {
+			Put(t, w.Sets(), map[string]kernel.Set{"it": from})
+			member := "10.0.0.1"
+			if from.IPv6 {
+				member = "fd00::1"
+			}
+			Put(t, w.Elements(), members(Member("it", member)))
+			Put(t, w.Sets(), map[string]kernel.Set{"it": to})
+			var left []kernel.Element
+			if from == to {
+				left = append(left, Member("it", member))
+			}
+			WantRules(t, w, map[string]kernel.Set{"it": to}, left, nil)
+			Put(t, w.Sets(), nil, "it")
+		}
+	}
+}
+
+func byAnotherHand(t *testing.T, w RulesWorld) {
+	for name, s := range kinds() {
+		w.AddSet(t, name, s)
+	}
+	e := kernel.Element{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}
+	elements := []kernel.Element{e, Member("pools4", "10.6.0.0/16"), Member("nodes6", "2001:db8::1")}
+	for _, e := range elements {
+		w.AddElement(t, e)
+	}
+	for name, c := range ruleForms() {
+		w.AddChain(t, name, c)
+	}
+	WantRules(t, w, kinds(), elements, ruleForms())
+	w.DropElement(t, elements[1])
+	w.DropChain(t, "input")
+	chains := ruleForms()
+	delete(chains, "input")
+	WantRules(t, w, kinds(), []kernel.Element{e, elements[2]}, chains)
+
+	// It is in the way of what is wanted only until it is deleted.
+	wanted := Member("pools4", "10.5.0.0/24")
+	wantFailures(t, w.Elements().Write(t.Context(), members(wanted), nil), "set", map[kernel.Element]error{wanted: syscall.EEXIST})
+	Put(t, w.Elements(), nil, e)
+	Put(t, w.Elements(), members(wanted))
+	WantRules(t, w, kinds(), []kernel.Element{elements[2], wanted}, chains)
+
+	Put(t, w.Chains(), nil, slices.Collect(maps.Keys(chains))...)
+	Put(t, w.Sets(), nil, slices.Collect(maps.Keys(kinds()))...)
+	WantRules(t, w, nil, nil, nil)
+
+	Put(t, w.Sets(), kinds())
+	Put(t, w.Chains(), ruleForms())
+	w.FlushRuleset(t)
+	WantRules(t, w, nil, nil, nil)
+	Put(t, w.Sets(), kinds())
+	Put(t, w.Chains(), ruleForms())
+	WantRules(t, w, kinds(), nil, ruleForms())
+}
+
+func manyElements(t *testing.T, w RulesWorld) {
+	const many = 5000
+	var elements []kernel.Element
+	for i := range many {
+		four, six := netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), netip.AddrFrom16([16]byte{0xfd, 14: byte(i >> 8), 15: byte(i)})
+		elements = append(elements,
+			kernel.Element{Set: "nodes4", Prefix: netip.PrefixFrom(four, 32)}, kernel.Element{Set: "nodes6", Prefix: netip.PrefixFrom(six, 128)},
+			kernel.Element{Set: "pools4", Prefix: netip.PrefixFrom(four, 32)}, kernel.Element{Set: "pools6", Prefix: netip.PrefixFrom(six, 128)})
+	}
+	Put(t, w.Sets(), kinds())
+	half := elements[:len(elements)/2]
+	Put(t, w.Elements(), members(half...))
+	WantRules(t, w, kinds(), half, nil)
+	bad := Member("gone", "10.0.0.1")
+	wantFailures(t, w.Elements().Write(t.Context(), members(append(slices.Clone(elements), bad)...), nil), "set", map[kernel.Element]error{bad: syscall.ENOENT})
+	WantRules(t, w, kinds(), elements, nil)
+	Put(t, w.Elements(), nil, half...)
+	WantRules(t, w, kinds(), elements[len(half):], nil)
+	Put(t, w.Elements(), nil, elements...) // half of them are gone
+	WantRules(t, w, kinds(), nil, nil)
+}

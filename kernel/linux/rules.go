@@ -1,0 +1,241 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"cairn.network/cairn/kernel"
+)
+
+// NewRules returns what is in Cairn's table of nftables: its sets, their elements
+// and its chains. Each Write is one transaction: packets meet all of it or
+// nothing; what the kernel refuses is left out of it.
+//
+// The table is made with the first thing in it, and deleted with the last set and
+// chain: to write away what the three tables read leaves nothing behind. A kernel
+// without nftables has an empty table, and to write says kernel.ErrUnsupported.
+func NewRules(opts ...Option) (
+	sets kernel.Table[string, kernel.Set],
+	elements kernel.Table[kernel.Element, struct{}],
+	chains kernel.Table[string, kernel.Chain],
+) {
+	c := configure(opts)
+	return ruleSets{c}, ruleElements{c}, ruleChains{c}
+}
+
+type (
+	ruleSets     struct{ config }
+	ruleElements struct{ config }
+	ruleChains   struct{ config }
+)
+
+// withRules runs f with a socket, and says of its error what was tried.
+func (c config) withRules(what string, f func(*rulesConn) error) error {
+	conn, err := c.dialRules()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	defer conn.Close()
+	if err := f(conn); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// readRules runs f with a socket to list something. Without nftables there is
+// nothing.
+func (c config) readRules(what string, f func(*rulesConn) error) error {
+	if err := c.withRules(what, f); !errors.Is(err, kernel.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// errNoRules says that the kernel knows nothing of nftables.
+var errNoRules = fmt.Errorf("nftables is %w", kernel.ErrUnsupported)
+
+// list calls each with what there is of a kind in our table.
+func (c *rulesConn) list(ctx context.Context, kind int, begin func(), each func(data []byte) error, attrs ...netlink.Attribute) error {
+	err := dump(ctx, c.Conn, rulesRequest(kind, 0, attrs...), begin, func(m netlink.Message) error { return each(m.Data) })
+	switch {
+	case errors.Is(err, unix.ENOENT): // no table, or what was asked about has gone
+		begin()
+		return nil
+	case errors.Is(err, unix.EINVAL): // the kernel has nobody who would understand
+		return fmt.Errorf("%w: %w", errNoRules, err)
+	}
+	return err
+}
+
+// sets lists the sets that have names.
+func (c *rulesConn) sets(ctx context.Context) (found []setFound, err error) {
+	err = c.list(ctx, unix.NFT_MSG_GETSET, func() { found = nil }, func(data []byte) error {
+		s, err := parseSet(data)
+		if err == nil && !s.anonymous {
+			found = append(found, s)
+		}
+		return err
+	})
+	return found, err
+}
+
+// chains lists the chains that have names, without their rules.
+func (c *rulesConn) chains(ctx context.Context) (found map[string]chainFound, err error) {
+	begin := func() { found = make(map[string]chainFound) }
+	err = c.list(ctx, unix.NFT_MSG_GETCHAIN, begin, func(data []byte) error {
+		ch, err := parseChain(data)
+		if err == nil && ch.table == kernel.RulesTable && !ch.bound {
+			found[ch.name] = ch
+		}
+		return err
+	})
+	return found, err
+}
+
+// sweep deletes our table when nothing is left in it.
+func (c *rulesConn) sweep(ctx context.Context) error {
+	sets, err := c.sets(ctx)
+	if err != nil || len(sets) > 0 {
+		return err
+	}
+	chains, err := c.chains(ctx)
+	if err != nil || len(chains) > 0 {
+		return err
+	}
+	failed, err := commit(ctx, c, []unit[string]{{"delete", []string{kernel.RulesTable}, func([]string) []netlink.Message {
+		return []netlink.Message{delTable()}
+	}}})
+	return errors.Join(append(failed, err)...)
+}
+
+func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
+	have := make(map[string]kernel.Set)
+	err := t.readRules("read sets", func(conn *rulesConn) error {
+		found, err := conn.sets(ctx)
+		for _, s := range found {
+			have[s.name] = s.Set
+		}
+		return err
+	})
+	return have, err
+}
+
+// rulesWrite is one call of Write: what it is to do, and what failed.
+type rulesWrite[K comparable] struct {
+	setting bool // not only to delete
+	units   []unit[K]
+	failed  []error
+}
+
+func (w *rulesWrite[K]) fail(op string, k K, err error) {
+	w.failed = append(w.failed, &kernel.KeyError[K]{Op: op, Key: k, Err: err})
+}
+
+// add adds what one key needs to the transaction.
+func (w *rulesWrite[K]) add(op string, k K, messages ...netlink.Message) {
+	w.units = append(w.units, unit[K]{op, []K{k}, func([]K) []netlink.Message { return messages }})
+}
+
+// run calls plan to fill the transaction, commits it, and calls done.
+func (w *rulesWrite[K]) run(ctx context.Context, c config, what string, plan, done func(*rulesConn) error) error {
+	err := c.withRules(what, func(conn *rulesConn) error {
+		if err := plan(conn); err != nil {
+			return err
+		}
+		failed, err := commit(ctx, conn, w.units)
+		w.failed = append(w.failed, failed...)
+		if err != nil || done == nil {
+			return err
+		}
+		return done(conn)
+	})
+	if errors.Is(err, kernel.ErrUnsupported) && !w.setting {
+		err = nil // what can't be there is gone
+	}
+	return errors.Join(append(w.failed, err)...)
+}
+
+func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []string) error {
+	w := &rulesWrite[string]{setting: len(set) > 0}
+	plan := func(conn *rulesConn) error {
+		have, err := conn.setsNamed(ctx, slices.Collect(maps.Keys(set)))
+		if err != nil {
+			return err
+		}
+		id := uint32(0)
+		for name, s := range set {
+			old, exists := have[name]
+			id++
+			switch err := s.Check(name); {
+			case err != nil:
+				w.fail("set", name, err)
+			case !exists:
+				w.add("set", name, newSet(name, s, id))
+			case old != s: // a set's kind can't be changed
+				w.add("set", name, delSet(name), newSet(name, s, id))
+			}
+		}
+		for _, name := range del {
+			w.add("delete", name, delSet(name))
+		}
+		return nil
+	}
+	return w.run(ctx, t.config, "write sets", plan, sweepAfter(ctx, del))
+}
+
+// sweepAfter returns what is to be done after a transaction that deletes.
+func sweepAfter(ctx context.Context, del []string) func(*rulesConn) error {
+	if len(del) == 0 {
+		return nil
+	}
+	return func(conn *rulesConn) error { return conn.sweep(ctx) }
+}
+
+// setsNamed returns those of the sets that are there.
+func (c *rulesConn) setsNamed(ctx context.Context, names []string) (map[string]kernel.Set, error) {
+	found := make(map[string]kernel.Set, len(names))
+	err := c.named(ctx, unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME, names, func(data []byte) error {
+		s, err := parseSet(data)
+		found[s.name] = s.Set
+		return err
+	})
+	return found, err
+}
+
+// chainsNamed returns those of the chains that are there, without their rules.
+func (c *rulesConn) chainsNamed(ctx context.Context, names []string) (map[string]kernel.Chain, error) {
+	found := make(map[string]kernel.Chain, len(names))
+	err := c.named(ctx, unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME, names, func(data []byte) error {
+		ch, err := parseChain(data)
+		found[ch.name] = ch.Chain
+		return err
+	})
+	return found, err
+}
+
+// named calls each with those of the named objects that are there.
+func (c *rulesConn) named(ctx context.Context, kind int, attr uint16, names []string, each func(data []byte) error) error {
+	var requests []netlink.Message
+	for _, name := range names {
+		requests = append(requests, rulesRequest(kind, 0, text(attr, name)))
+	}
+	return c.ask(ctx, requests, func(m netlink.Message, err error) error {
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ERANGE):
+			return nil // there is none, nor can there be
+		case errors.Is(err, unix.EINVAL):
+			return fmt.Errorf("%w: %w", errNoRules, err)
+		case err != nil:
+			return err
+		}
+		return each(m.Data)
+	})
+}

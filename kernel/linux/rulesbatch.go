@@ -1,0 +1,224 @@
+//go:build linux
+
+package linux
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"cairn.network/cairn/kernel"
+)
+
+// rulesMark is the upper half of the sequence numbers of this process's
+// transactions. The kernel repeats them when it tells about the changes, so that
+// the watcher knows its own from others'. Zero is left out: nft begins there.
+var rulesMark = 1 + rand.Uint32N(1<<16-1)
+
+// ourSequence says whether a change was made by this process.
+func ourSequence(sequence uint32) bool { return sequence>>16 == rulesMark }
+
+// maxTransaction is the most messages in a transaction: what the lower half of a
+// sequence number can tell apart, with begin, table and end.
+const maxTransaction = 1<<16 - 4
+
+// rulesConn is a socket to nftables.
+type rulesConn struct {
+	*netlink.Conn
+	sequence uint16 // of the last message
+}
+
+func (c config) dialRules() (*rulesConn, error) {
+	conn, err := c.dial(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	return &rulesConn{Conn: conn}, nil
+}
+
+// unit is a part of a transaction: the messages for some keys. What the kernel
+// refuses is built again for each key alone.
+type unit[K comparable] struct {
+	op    string
+	keys  []K
+	build func(keys []K) []netlink.Message
+}
+
+// commit makes all units true in one transaction. When the kernel refuses it, the
+// keys that are to blame are found and left out, and the others are written. An
+// error means that the outcome is unknown for those not in failed.
+func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K]) (failed []error, err error) {
+	for len(units) > 0 {
+		if err := ctx.Err(); err != nil {
+			return failed, err
+		}
+		refused, err := transact(conn, units)
+		switch {
+		case errors.Is(err, errWhole) && len(units) == 1 && len(units[0].keys) == 1:
+			return append(failed, &kernel.KeyError[K]{Op: units[0].op, Key: units[0].keys[0], Err: err}), nil
+		case errors.Is(err, errWhole):
+			first, second := halves(units)
+			failed1, err1 := commit(ctx, conn, first)
+			failed2, err2 := commit(ctx, conn, second)
+			return append(failed, append(failed1, failed2...)...), cmp.Or(err1, err2)
+		case err != nil:
+			return failed, err
+		case len(refused) == 0:
+			return failed, nil
+		}
+		var rest []unit[K]
+		for i, u := range units {
+			switch err := refused[i]; {
+			case err == nil:
+				rest = append(rest, u)
+			case len(u.keys) > 1:
+				for _, k := range u.keys {
+					rest = append(rest, unit[K]{u.op, []K{k}, u.build})
+				}
+			case u.op == "delete" && errors.Is(err, unix.ENOENT): // it is gone
+			default:
+				failed = append(failed, &kernel.KeyError[K]{Op: u.op, Key: u.keys[0], Err: err})
+			}
+		}
+		units = rest
+	}
+	return failed, nil
+}
+
+// halves splits what was refused as a whole; units hold more than one key.
+func halves[K comparable](units []unit[K]) (first, second []unit[K]) {
+	if n := len(units); n > 1 {
+		return units[:n/2], units[n/2:]
+	}
+	u := units[0]
+	n := len(u.keys)
+	return []unit[K]{{u.op, u.keys[:n/2], u.build}}, []unit[K]{{u.op, u.keys[n/2:], u.build}}
+}
+
+// errWhole says that a transaction was refused, but not for which of its parts.
+var errWhole = errors.New("transaction refused")
+
+// transact sends the units as one transaction. It returns the first refusal of
+// each unit that has one, by its place; any refusal means that nothing was done.
+func transact[K comparable](conn *rulesConn, units []unit[K]) (map[int]error, error) {
+	messages := []netlink.Message{batchMessage(unix.NFNL_MSG_BATCH_BEGIN)}
+	owner := []int{-1} // which unit a message belongs to
+	if slices.ContainsFunc(units, func(u unit[K]) bool { return u.op == "set" }) {
+		messages, owner = append(messages, newTable()), append(owner, -1)
+	}
+	for i, u := range units {
+		for _, m := range u.build(u.keys) {
+			messages, owner = append(messages, m), append(owner, i)
+		}
+	}
+	if len(messages) > maxTransaction {
+		return nil, fmt.Errorf("%d messages: %w", len(messages), errWhole)
+	}
+	messages[len(messages)-1].Header.Flags |= netlink.Acknowledge
+	messages = append(messages, batchMessage(unix.NFNL_MSG_BATCH_END))
+	first, err := conn.send(messages)
+	if err != nil {
+		return nil, err
+	}
+	return conn.refusals(first, owner)
+}
+
+// send sends the messages at once and returns the lower half of the sequence
+// number of the first.
+func (c *rulesConn) send(messages []netlink.Message) (first uint16, err error) {
+	size := 0
+	first = c.sequence + 1
+	for i := range messages {
+		m := &messages[i]
+		c.sequence++
+		m.Header.Sequence = rulesMark<<16 | uint32(c.sequence)
+		m.Header.Flags |= netlink.Request
+		m.Header.Length = uint32(unix.NLMSG_HDRLEN + len(m.Data))
+		size += int(m.Header.Length) + unix.NLMSG_ALIGNTO
+	}
+	const (
+		usual  = 64 << 10 // fits the default buffers
+		answer = 2 << 10  // what the kernel accounts for a refusal, beside the request in it
+	)
+	if n := 2*size + len(messages)*answer; n > usual {
+		if err := errors.Join(c.SetWriteBuffer(n), c.SetReadBuffer(n)); err != nil {
+			return 0, fmt.Errorf("enlarge socket buffer: %w", refusal(err))
+		}
+	}
+	if _, err := c.SendMessages(messages); err != nil {
+		return 0, refusal(err)
+	}
+	return first, nil
+}
+
+// refusals receives what the kernel says to a transaction whose messages have
+// these owners. Refusals come in order, after the outcome is decided, and the
+// last message is answered in any case.
+func (c *rulesConn) refusals(first uint16, owner []int) (map[int]error, error) {
+	refused := make(map[int]error)
+	for {
+		i, err := receiveAnswer(c.Conn)
+		if i < 0 {
+			return nil, err
+		}
+		place := int(uint16(i+1) - first)
+		switch {
+		case place >= len(owner): // belated, to the transaction before
+			continue
+		case err == nil:
+		case errors.Is(err, kernel.ErrPermission), errors.Is(err, kernel.ErrUnsupported) && owner[place] < 0, errors.Is(err, unix.ENOMEM):
+			return nil, err // for whatever key
+		case owner[place] < 0:
+			return nil, fmt.Errorf("%w: %w", errWhole, err)
+		case refused[owner[place]] == nil:
+			refused[owner[place]] = err
+		}
+		if place == len(owner)-1 {
+			return refused, nil
+		}
+	}
+}
+
+// batchMessage begins or ends a transaction of nftables.
+func batchMessage(kind netlink.HeaderType) netlink.Message {
+	header := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}
+	binary.BigEndian.PutUint16(header[2:], unix.NFNL_SUBSYS_NFTABLES)
+	return netlink.Message{Header: netlink.Header{Type: kind}, Data: header}
+}
+
+// ask sends requests that are answered by one message each, and calls answer with
+// the message or the refusal.
+func (c *rulesConn) ask(ctx context.Context, requests []netlink.Message, answer func(m netlink.Message, err error) error) error {
+	for start := 0; start < len(requests); start += batchMessages {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		some := requests[start:min(start+batchMessages, len(requests))]
+		if _, err := c.send(some); err != nil {
+			return err
+		}
+		for range some {
+			messages, err := c.Receive()
+			if refused, ok := errors.AsType[*netlink.OpError](err); err != nil && (!ok || refused.Sequence == 0) {
+				return refusal(err)
+			}
+			var m netlink.Message
+			if err == nil && len(messages) == 1 {
+				m = messages[0]
+			} else if err == nil {
+				return fmt.Errorf("%d messages in place of an answer", len(messages))
+			}
+			if err := answer(m, refusal(err)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
