@@ -69,6 +69,8 @@ func (x *twin) check(rt *rapid.T, when string) {
 	for _, k := range keys {
 		want, wanted := x.naive.want[k]
 		have, there := known[k]
+		got, is := a.Get(k)
+		fail("get "+k, cmp.Diff([]any{have, there}, []any{got, is}))
 		fail("applied "+k, cmp.Diff(wanted && there && want == have, a.Applied(k)))
 	}
 }

@@ -186,6 +186,13 @@ func (t *Tracker[K, V]) Known() map[K]V {
 	return known.Plain()
 }
 
+// Get returns what is known to be in the table for a key, and whether anything is.
+func (t *Tracker[K, V]) Get(k K) (V, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known.Get(k)
+}
+
 // Any says whether f says true of any key that is known to be in the table.
 // Before the first Read, when anything may be in it, it says true.
 func (t *Tracker[K, V]) Any(f func(K, V) bool) bool {
