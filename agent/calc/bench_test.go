@@ -148,7 +148,7 @@ func mirrored(b *testing.B, in Inputs, o v1.Object) []Inputs {
 			b.Fatal(err)
 		}
 	}
-	mirror := datastore.NewMirror(store, "Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer")
+	mirror := datastore.NewMirror(store, "Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer", "AgentConfiguration")
 	go mirror.Run(b.Context())
 	before := in
 	for before.Store = nil; before.Store == nil; before.Store = mirror.Snapshot() {

@@ -2,6 +2,7 @@ package calc
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,45 +28,52 @@ func Desired(in Inputs) State {
 //
 // The parts, and what they are made from:
 //
-//	members, pools, settings   the Nodes, IPPools and the BGPConfiguration
-//	claims                     the IPAMBlocks: who routes what
-//	fabric                     the host without the links of pods
-//	sessions                   members, pools, settings and the BGPPeers
-//	paths                      members, pools and claims
-//	routes                     all of these and the RIB: everything but pods
-//	pods                       the assignments and the host's links
+//	members, claims          the Nodes and the IPAMBlocks, object by object
+//	pools, settings, agent   the other resources
+//	fabric                   the host without the links that lead to pods
+//	tunnels                  all of these: the own devices
+//	sessions                 the nodes, pools, settings and the BGPPeers
+//	pods                     the assignments and the host's links
+//	routes                   all of these and the RIB, range by range
+//	vteps, encryption        the tunnels and the nodes, node by node
 type Calculator struct {
-	nodes  parser[*v1.Node, parsedNode]
-	blocks parser[*v1.IPAMBlock, parsedBlock]
+	in    Inputs
+	state State
+	asked bool
 
-	members  memo[membersKey, *members]
+	members *members
+	claims  *claims
+
 	pools    memo[*datastore.Part, *pools]
 	settings memo[*datastore.Part, *settings]
-	claims   memo[*datastore.Part, *claims]
+	agent    memo[*datastore.Part, *agentSettings]
 	fabric   memo[*kernel.Host, *fabric]
-	sessions memo[sessionsKey, *sessions]
-	paths    memo[pathsKey, map[netip.Prefix]bgp.Path]
-	routes   memo[routesKey, *routes]
+	tunnels  memo[tunnelsKey, *tunnels]
 	pods     memo[podsKey, *pods]
-	state    memo[stateKey, State]
-}
+	paths    memo[pathsKey, immutable.Map[netip.Prefix, bgp.Path]]
+	sysctls  memo[sysctlsKey, immutable.Map[kernel.Sysctl, string]]
 
-// stateKey is everything that a State is put together from.
-type stateKey struct {
-	node     string
-	members  *members
-	pools    *pools
-	settings *settings
-	claims   *claims
-	fabric   *fabric
-	sessions *sessions
-	routes   *routes
-	pods     *pods
-	complete bool
+	sessions   *sessions
+	routes     routes
+	vteps      vteps
+	encryption encryption
 }
 
 // Desired returns what the node should be.
 func (c *Calculator) Desired(in Inputs) State {
+	if c.asked && in == c.in {
+		return c.state
+	}
+	if !c.asked || in.Node != c.in.Node {
+		*c = Calculator{members: newMembers(in.Node), claims: newClaims(in.Node)}
+	}
+	c.in, c.asked = in, true
+	c.state = c.desired(in.complete())
+	return c.state
+}
+
+// complete returns the inputs with something in place of what is missing.
+func (in Inputs) complete() Inputs {
 	if in.Store == nil {
 		in.Store = datastore.NewSnapshot()
 	}
@@ -78,59 +86,86 @@ func (c *Calculator) Desired(in Inputs) State {
 	if in.RIB == nil {
 		in.RIB = &bgp.RIB{}
 	}
-
-	k := stateKey{node: in.Node, complete: in.RIB.Complete}
-	k.members = c.members.get(membersKey{in.Store.Part("Node"), in.Node}, func() *members {
-		return newMembers(in.Node, c.nodes.parse(in.Store, parseNode))
-	})
-	k.pools = c.pools.get(in.Store.Part("IPPool"), func() *pools { return newPools(in.Store) })
-	k.settings = c.settings.get(in.Store.Part("BGPConfiguration"), func() *settings { return newSettings(in.Store) })
-	k.claims = c.claims.get(in.Store.Part("IPAMBlock"), func() *claims {
-		return newClaims(c.blocks.parse(in.Store, parseBlock)).or(c.claims.value)
-	})
-	k.fabric = c.fabric.get(in.Host, func() *fabric { return newFabric(in.Host, c.fabric.value) })
-	sk := sessionsKey{in.Store.Part("BGPPeer"), k.members, k.pools, k.settings, in.Restarting}
-	k.sessions = c.sessions.get(sk, func() *sessions { return newSessions(sk, in.Store) })
-	pk := pathsKey{k.members, k.pools, k.claims}
-	paths := c.paths.get(pk, pk.paths)
-	rk := routesKey{k.members, k.pools, k.settings, k.claims, k.fabric, k.sessions, in.RIB}
-	k.routes = c.routes.get(rk, func() *routes { return newRoutes(rk, c.routes.value) })
-	ok := podsKey{in.Pods, in.Host}
-	k.pods = c.pods.get(ok, func() *pods { return newPods(ok, c.pods.value) })
-	s := c.state.get(k, func() State { return k.assemble(paths) })
-	if unreadable := in.Store.Issues(); len(unreadable) > 0 {
-		s.Issues = sortIssues(s.Issues, unreadable)
-	}
-	return s
+	return in
 }
 
-// assemble puts the parts together. A pod's route goes before any other to the
-// same address: what is here need not be looked for elsewhere.
-func (k stateKey) assemble(paths map[netip.Prefix]bgp.Path) State {
-	s := State{
-		Sysctls:     immutable.Of(k.pods.sysctls),
-		Routes:      immutable.Of(k.routes.routes),
-		Speaker:     immutable.Of(k.sessions.speaker),
-		Peers:       immutable.Of(k.sessions.peers),
-		Paths:       immutable.Of(paths),
-		Tentative:   len(k.sessions.peers) > 0 && !k.complete, // without peers there is nothing to come
-		MTU:         k.fabric.mtu(k.members.own),
-		Origins:     immutable.Of(k.routes.origins),
-		Unused:      immutable.Of(k.routes.unused),
-		PeerOrigins: immutable.Of(k.sessions.origins),
-		Issues: sortIssues(k.members.issues, k.pools.issues, k.settings.issues, k.claims.issues,
-			k.sessions.issues, k.pods.issues),
+func (c *Calculator) desired(in Inputs) State {
+	nodes := c.members.update(in.Store.Part("Node"))
+	claimed := c.claims.update(in.Store.Part("IPAMBlock"))
+	pools := c.pools.get(in.Store.Part("IPPool"), func() *pools { return newPools(in.Store) })
+	settings := c.settings.get(in.Store.Part("BGPConfiguration"), func() *settings { return newSettings(in.Store) })
+	agent := c.agent.get(in.Store.Part("AgentConfiguration"), func() *agentSettings { return newAgentSettings(in.Store, in.Node) })
+	fabric := c.fabric.get(in.Host, func() *fabric { return newFabric(in.Host, c.fabric.value) })
+	tk := newTunnelsKey(c.members, pools, agent, fabric, &in)
+	tunnels := c.tunnels.get(tk, func() *tunnels { return tk.tunnels(c.tunnels.value) })
+	pk := podsKey{in.Pods, in.Host}
+	pods := c.pods.get(pk, func() *pods { return newPods(pk, c.pods.value) })
+	own := c.members.own()
+
+	sk := sessionsKey{in.Store.Part("BGPPeer"), own, pools, settings, in.Restarting}
+	sessions, anew, came := c.sessions.update(sk, in.Store, c.members, nodes)
+	c.sessions = sessions
+	v := &view{
+		viewKey: viewKey{own, pools, settings, fabric, tunnels},
+		members: c.members, claims: c.claims, sessions: sessions, rib: in.RIB, pods: pods,
 	}
-	if len(k.pods.routes) == 0 {
-		return s
+	c.routes.update(v, anew, nodes, claimed, came)
+	c.vteps.update(tunnels, c.members, nodes)
+	c.encryption.update(v, nodes, claimed)
+	return c.assemble(v, in, tk)
+}
+
+// assemble puts the parts together.
+func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
+	earlier := &c.state
+	return State{
+		Sysctls: c.sysctls.get(sysctlsKey{v.pods, v.tunnels, in.Host}, func() immutable.Map[kernel.Sysctl, string] {
+			return remade(earlier.Sysctls, sysctls(v.pods, v.tunnels, in.Host))
+		}),
+		Tunnels:    remade(earlier.Tunnels, v.tunnels.devices()),
+		Addrs:      remade(earlier.Addrs, v.tunnels.addrs()),
+		Neighbours: c.vteps.neighbours,
+		Forwarding: c.vteps.forwarding,
+		WireGuard:  c.encryption.peers,
+		Routes:     c.routes.routes,
+
+		Speaker: v.sessions.speaker,
+		Peers:   v.sessions.peers,
+		Paths: c.paths.get(pathsKey{v.own != nil, v.pools, c.claims.ownChanges}, func() immutable.Map[netip.Prefix, bgp.Path] {
+			return remade(earlier.Paths, paths(c.members, v.pools, c.claims))
+		}),
+
+		Held:      c.routes.held,
+		Tentative: v.sessions.peers.Len() > 0 && !in.RIB.Complete, // without peers there is nothing to come
+		MTU:       v.tunnels.mtu,
+		Uses:      remade(earlier.Uses, v.tunnels.uses()),
+
+		Origins:     c.routes.origins,
+		Unused:      c.routes.unused,
+		PeerOrigins: v.sessions.origins,
+		Issues: sortIssues(c.members.issues, v.pools.issues, v.settings.issues, tk.settings.issues, c.claims.issues,
+			v.sessions.issues, v.pods.issues, tk.issues(v.tunnels), in.Store.Issues()),
 	}
-	for key, r := range k.pods.routes {
-		if o, ok := s.Origins.Get(key); ok {
-			s.Unused = s.Unused.With(key.Dst, "a pod of this node has the address, so it is not routed to "+string(o.Kind)+" "+o.From)
+}
+
+// sysctlsKey is what the kernel's parameters depend on.
+type sysctlsKey struct {
+	pods    *pods
+	tunnels *tunnels
+	host    *kernel.Host
+}
+
+// sysctls returns the parameters of the host, the pods' links and the tunnel
+// devices that are there.
+func sysctls(ps *pods, ts *tunnels, h *kernel.Host) map[kernel.Sysctl]string {
+	all := kernel.HostSysctls()
+	maps.Copy(all, ps.sysctls)
+	for _, t := range ts.all {
+		if t.wanted && h.Links[t.link].Alias == kernel.TunnelAlias {
+			maps.Copy(all, kernel.TunnelLinkSysctls(t.link))
 		}
-		s.Routes, s.Origins = s.Routes.With(key, r), s.Origins.With(key, k.pods.origins[key])
 	}
-	return s
+	return all
 }
 
 // sortIssues returns the issues in order, each once.

@@ -20,13 +20,14 @@ import (
 
 // readCase reads the inputs of a golden case. Its files:
 //
-//	input   node NAME; restarting
+//	input   node NAME; restarting; lacks KIND (of tunnel devices)
 //	store   resources, one a line in YAML's flow style: kind, name, labels,
 //	        created (seconds) and spec
-//	host    link NAME [mtu N] [down] [alias TEXT…]
+//	host    release TEXT; link NAME [mtu N] [down] [driver NAME] [alias TEXT…]
 //	        addr LINK PREFIX
 //	        route PREFIX [via ADDR] dev LINK [metric N] [weight N] [and via …]
 //	pods    NAMESPACE/NAME CONTAINER ADDRESS… (with its link, which is up)
+//	        tunnel LINK ADDRESS… (what IPAM gave to a tunnel device)
 //	rib     complete
 //	        PREFIX from PEER via ADDR [pref N]
 func readCase(t *testing.T, a *txtar.Archive) Inputs {
@@ -51,10 +52,15 @@ func readCase(t *testing.T, a *txtar.Archive) Inputs {
 			}
 			switch f.Name {
 			case "input":
-				if w.next() == "node" {
+				switch verb := w.next(); verb {
+				case "node":
 					in.Node = w.next()
-				} else {
+				case "lacks":
+					in.Lacking = in.Lacking.With(kernel.TunnelKind(w.next()), true)
+				case "restarting":
 					in.Restarting = true
+				default:
+					t.Fatalf("unknown input %q", verb)
 				}
 			case "host":
 				readHost(w, host)
@@ -111,6 +117,8 @@ func readObjects(t *testing.T, text []byte) []v1.Object {
 
 func readHost(w *words, h *kernel.Host) {
 	switch verb := w.next(); verb {
+	case "release":
+		h.Release = w.next()
 	case "link":
 		l := kernel.Link{Name: w.next(), Index: len(h.Links) + 1, MTU: 1500, Up: true}
 		for w.more() {
@@ -119,6 +127,8 @@ func readHost(w *words, h *kernel.Host) {
 				l.MTU = w.number()
 			case "down":
 				l.Up = false
+			case "driver":
+				l.Driver = w.next()
 			case "alias":
 				l.Alias = strings.Join(w.list, " ")
 				w.list = nil
@@ -156,10 +166,14 @@ func readHost(w *words, h *kernel.Host) {
 }
 
 func readPod(w *words, h *kernel.Host) ipam.Assignment {
-	namespace, name, _ := strings.Cut(w.next(), "/")
+	first, second := w.next(), w.next()
+	namespace, name, _ := strings.Cut(first, "/")
 	a := ipam.Assignment{
-		Handle: ipam.Handle{ContainerID: w.next(), Interface: "eth0"}, Namespace: namespace, Pod: name,
+		Handle: ipam.Handle{ContainerID: second, Interface: "eth0"}, Namespace: namespace, Pod: name,
 		HostLink: kernel.PodLink(namespace, name, "eth0"),
+	}
+	if first == "tunnel" {
+		a = ipam.Assignment{Handle: ipam.TunnelHandle(second)}
 	}
 	for w.more() {
 		if ip := netip.MustParseAddr(w.next()); ip.Is4() {
@@ -168,7 +182,7 @@ func readPod(w *words, h *kernel.Host) ipam.Assignment {
 			a.IPv6 = ip
 		}
 	}
-	if _, ok := h.Links[a.HostLink]; !ok {
+	if _, ok := h.Links[a.HostLink]; !ok && !a.IsTunnel() {
 		h.Links[a.HostLink] = podLink(a)
 	}
 	return a

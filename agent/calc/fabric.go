@@ -10,15 +10,14 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// defaultMTU is Ethernet's, in bytes.
-const defaultMTU = 1500
-
 // fabric is the host as routes to other nodes depend on it: without the links
-// of pods, which come and go and lead nowhere else.
+// of pods, which come and go and lead nowhere else, and without Cairn's tunnels,
+// which carry packets for pods and never those between nodes.
 type fabric struct {
 	links   map[string]port
 	addrs   map[kernel.Addr]struct{}
 	foreign map[kernel.RouteKey]kernel.NextHops
+	release string // of the kernel
 
 	holders map[netip.Addr]string     // the link of each of the host's addresses
 	ways    map[netip.Prefix][]onward // by destination, the lowest metric first
@@ -26,8 +25,9 @@ type fabric struct {
 
 // port is what counts of a link.
 type port struct {
-	mtu int
-	up  bool
+	mtu    int
+	up     bool
+	driver string
 }
 
 // onward is a route of others, by which next hops are resolved.
@@ -42,14 +42,15 @@ func newFabric(h *kernel.Host, earlier *fabric) *fabric {
 		links:   map[string]port{},
 		addrs:   map[kernel.Addr]struct{}{},
 		foreign: make(map[kernel.RouteKey]kernel.NextHops, len(h.Foreign)),
+		release: h.Release,
 	}
 	note := func(link string) {
 		if l, ok := h.Links[link]; ok {
-			f.links[link] = port{l.MTU, l.Up}
+			f.links[link] = port{l.MTU, l.Up, l.Driver}
 		}
 	}
 	for a := range h.Addrs {
-		if a.Prefix.IsValid() && !a.Prefix.Addr().IsLinkLocalUnicast() && !isPodLink(h, a.Link) {
+		if a.Prefix.IsValid() && !a.Prefix.Addr().IsLinkLocalUnicast() && !isInner(h, a.Link) {
 			f.addrs[a] = struct{}{}
 			note(a.Link)
 		}
@@ -62,7 +63,7 @@ func newFabric(h *kernel.Host, earlier *fabric) *fabric {
 		}
 		hops, ok := known[r.Hops]
 		if !ok {
-			list := slices.DeleteFunc(r.Hops.List(), func(hop kernel.NextHop) bool { return isPodLink(h, hop.Link) })
+			list := slices.DeleteFunc(r.Hops.List(), func(hop kernel.NextHop) bool { return isInner(h, hop.Link) })
 			for _, hop := range list {
 				note(hop.Link)
 			}
@@ -73,20 +74,21 @@ func newFabric(h *kernel.Host, earlier *fabric) *fabric {
 			f.foreign[k] = hops
 		}
 	}
-	if earlier != nil && maps.Equal(f.links, earlier.links) && maps.Equal(f.addrs, earlier.addrs) && maps.Equal(f.foreign, earlier.foreign) {
+	if earlier != nil && f.release == earlier.release && maps.Equal(f.links, earlier.links) && maps.Equal(f.addrs, earlier.addrs) && maps.Equal(f.foreign, earlier.foreign) {
 		return earlier
 	}
 	f.index()
 	return f
 }
 
-func isPodLink(h *kernel.Host, name string) bool {
+// isInner says whether a link leads to pods: to one here, or through a tunnel.
+func isInner(h *kernel.Host, name string) bool {
 	l, ok := h.Links[name]
 	if !ok {
-		return strings.HasPrefix(name, kernel.PodLinkPrefix)
+		return strings.HasPrefix(name, kernel.PodLinkPrefix) || slices.Contains(kernel.TunnelLinks(), name)
 	}
-	_, is := kernel.ParsePodAlias(l.Alias)
-	return is
+	_, pod := kernel.ParsePodAlias(l.Alias)
+	return pod || l.Alias == kernel.TunnelAlias
 }
 
 func (f *fabric) index() {
@@ -98,9 +100,7 @@ func (f *fabric) index() {
 	for _, ways := range f.ways {
 		slices.SortFunc(ways, func(a, b onward) int { return cmp.Compare(a.priority, b.priority) })
 	}
-	addrs := slices.SortedFunc(maps.Keys(f.addrs), func(a, b kernel.Addr) int {
-		return cmp.Or(strings.Compare(a.Link, b.Link), a.Prefix.Compare(b.Prefix))
-	})
+	addrs := slices.SortedFunc(maps.Keys(f.addrs), compareAddrs)
 	for _, a := range addrs {
 		if _, ok := f.holders[a.Prefix.Addr()]; !ok {
 			f.holders[a.Prefix.Addr()] = a.Link
@@ -113,20 +113,8 @@ func (f *fabric) index() {
 	}
 }
 
-// mtu returns the MTU of a node's pods: what every link with an address of the
-// node carries.
-func (f *fabric) mtu(m *member) int {
-	mtu := 0
-	if m != nil {
-		for _, a := range m.addresses() {
-			link := f.links[f.holders[a.Addr()]]
-			if link.mtu > 0 && (mtu == 0 || link.mtu < mtu) {
-				mtu = link.mtu
-			}
-		}
-	}
-	return cmp.Or(mtu, defaultMTU)
-}
+// linkOf returns the link that has an address; its MTU is 0 if there is none.
+func (f *fabric) linkOf(a netip.Addr) port { return f.links[f.holders[a]] }
 
 // reach is how an address is reached.
 type reach struct {
@@ -174,6 +162,16 @@ func (f *fabric) resolve(a netip.Addr) reach {
 		}
 	}
 	return reach{why: why}
+}
+
+// outer returns an address and the gateways on the way to it, as by of a reach
+// has them: what a tunnel's packets between nodes need. There need not be a way
+// just now, the tunnel is the same.
+func (f *fabric) outer(a netip.Addr) []netip.Prefix {
+	if r := f.resolve(a); r.why == "" {
+		return r.by
+	}
+	return []netip.Prefix{netip.PrefixFrom(a, 0)}
 }
 
 // lookup returns the routes to the longest prefix around an address, and its

@@ -10,45 +10,61 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// learn routes a prefix that peers told and the datastore does not know as
-// another node's.
-func (r *routes) learn(dst netip.Prefix, paths []bgp.LearnedPath) {
-	if block, ok := r.claims.inside(r.members.node, dst); ok {
-		r.unused[dst] = fmt.Sprintf("peer %s tells a way into this node's own block %s", paths[0].Peer, block)
-		return
+// learn decides about a prefix that peers told and the datastore does not know.
+func (v *view) learn(dst netip.Prefix, paths []bgp.LearnedPath) verdict {
+	if block, ok := v.claims.inside(dst); ok {
+		return verdict{unused: fmt.Sprintf("peer %s tells a way into this node's own block %s", paths[0].Peer, block)}
 	}
-	hops, from, refusal := r.told(dst, paths, false)
+	w, from := v.told(dst, paths, "")
 	if from == "" {
-		r.unused[dst] = refusal
-		return
+		return verdict{unused: w.why, held: w.waits}
 	}
-	r.set(dst, kernel.Route{Hops: hops}, OriginBGP, from)
+	d := v.routed(w, OriginBGP, from)
+	if v.pools.of(dst) == nil { // no pods there
+		d.route.MTU = 0
+	}
+	return d
 }
 
 // told returns the way that peers tell to a prefix and the first of those peers,
-// or else why no path of theirs will do. Known says that the datastore has the
-// prefix as a node's.
-func (r *routes) told(dst netip.Prefix, paths []bgp.LearnedPath, known bool) (hops kernel.NextHops, from, refusal string) {
-	var list []kernel.NextHop
+// or else why no path of theirs will do. Holder is the node that the datastore
+// says has the prefix; "" if it does not know it.
+func (v *view) told(dst netip.Prefix, paths []bgp.LearnedPath, holder string) (w way, from string) {
+	var used []way
 	var refusals []string
-	used := 0
 	for _, p := range paths {
-		n, why := r.pathWay(dst, p, known)
-		if why != "" {
-			if !slices.Contains(refusals, why) {
-				refusals = append(refusals, why)
+		n := v.path(dst, p, holder)
+		if n.why != "" {
+			w.waits = w.waits || n.waits
+			if !slices.Contains(refusals, n.why) {
+				refusals = append(refusals, n.why)
 			}
 			continue
 		}
-		if used++; used == 1 {
-			hops, from = n.hops, p.Peer.String()
+		// What can be encrypted is not sent otherwise too.
+		if n.link == kernel.LinkWireGuard {
+			return n, p.Peer.String()
 		}
-		list = append(list, n.reach.hops...)
+		if used = append(used, n); len(used) == 1 {
+			from = p.Peer.String()
+		}
 	}
-	if used > 1 {
-		hops = ecmp(list)
+	switch len(used) {
+	case 0:
+		w.why = strings.Join(refusals, "; ")
+		return w, ""
+	case 1:
+		return used[0], from
 	}
-	return hops, from, strings.Join(refusals, "; ")
+	joined := way{source: used[0].source}
+	for _, n := range used {
+		joined.list = append(joined.list, n.list...)
+		if n.source != joined.source {
+			joined.source = netip.Addr{}
+		}
+	}
+	joined.hops = ecmp(joined.list)
+	return joined, from
 }
 
 // ecmp joins the ways of equal paths. Where several share a next hop its share
@@ -68,41 +84,54 @@ func ecmp(list []kernel.NextHop) kernel.NextHops {
 	return kernel.Hops(joined...)
 }
 
-// nextHop is a resolved next hop of a path.
-type nextHop struct {
-	reach reach
-	hops  kernel.NextHops
-}
-
-// pathWay returns the way of one path, or why it is refused.
-func (r *routes) pathWay(dst netip.Prefix, p bgp.LearnedPath, known bool) (nextHop, string) {
-	if why := r.forbidden(dst, p.Peer, known); why != "" {
-		return nextHop{}, why
+// path returns the way of one path, or why it is refused. Where the next hop is
+// a node the pool's mode decides how packets travel there: a pool that wants a
+// tunnel gets no other way by what nodes tell each other.
+func (v *view) path(dst netip.Prefix, p bgp.LearnedPath, holder string) way {
+	if why := v.forbidden(dst, p.Peer, holder != ""); why != "" {
+		return way{why: why}
 	}
-	a := p.NextHop.Unmap()
-	if !a.IsValid() || a.Is4() != dst.Addr().Is4() {
-		return nextHop{}, fmt.Sprintf("next hop %s of peer %s is no %s address", p.NextHop, p.Peer, bgp.FamilyOf(dst.Addr()))
+	a, f := p.NextHop.Unmap(), bgp.FamilyOf(dst.Addr())
+	if !a.IsValid() || bgp.FamilyOf(a) != f {
+		return way{why: fmt.Sprintf("next hop %s of peer %s is no %s address", p.NextHop, p.Peer, f)}
 	}
-	n, ok := r.nextHops[a]
+	if m := v.members.at(a); m != nil && m.name != v.own.name {
+		pool := v.pools.of(dst)
+		link := v.transport(m, pool)
+		switch {
+		case !v.encrypts(m):
+		case m.name == holder:
+			link = kernel.LinkWireGuard
+		case holder == "" && pool != nil:
+			return way{why: fmt.Sprintf("peer %s tells it before the datastore, and what is sent to pods of node %s is encrypted", p.Peer, m.name)}
+		}
+		if link != "" {
+			w := v.to(m, f, link)
+			if w.why == "" && w.cutOff(dst) {
+				return way{why: fmt.Sprintf("it holds the address of node %s itself", m.name)}
+			}
+			return w
+		}
+	}
+	w, ok := v.nextHops[a]
 	if !ok {
-		n.reach = r.fabric.resolve(a)
-		n.hops = kernel.Hops(n.reach.hops...)
-		r.nextHops[a] = n
+		w = v.fabric.resolve(a).way()
+		v.nextHops[a] = w
 	}
 	switch {
-	case n.reach.why != "":
-		return nextHop{}, fmt.Sprintf("next hop %s of peer %s %s", a, p.Peer, n.reach.why)
-	case n.reach.cutOff(dst):
-		return nextHop{}, fmt.Sprintf("next hop %s of peer %s would be reached through the route itself", a, p.Peer)
+	case w.why != "":
+		return way{why: fmt.Sprintf("next hop %s of peer %s %s", a, p.Peer, w.why)}
+	case w.cutOff(dst):
+		return way{why: fmt.Sprintf("next hop %s of peer %s would be reached through the route itself", a, p.Peer)}
 	}
-	return n, ""
+	return w
 }
 
 // forbidden says why a route must not be taken from a peer; "" if it may. What
 // the datastore knows as a node's may come from any peer.
-func (r *routes) forbidden(dst netip.Prefix, peer netip.Addr, known bool) string {
-	s, ok := r.sessions.peers[peer]
-	accepts := r.sessions.accepts[peer]
+func (v *view) forbidden(dst netip.Prefix, peer netip.Addr, known bool) string {
+	s, ok := v.sessions.peers.Get(peer)
+	accepts := v.sessions.accepts[peer]
 	exactly := slices.Contains(accepts, dst)
 	switch {
 	case !ok:
@@ -118,11 +147,11 @@ func (r *routes) forbidden(dst netip.Prefix, peer netip.Addr, known bool) string
 	case dst.Addr().IsLoopback() || dst.Addr().IsMulticast() || dst.Addr().IsLinkLocalUnicast():
 		return fmt.Sprintf("peer %s tells a prefix that can't be routed", peer)
 	}
-	if own := r.members.own.address(bgp.FamilyOf(dst.Addr())); own.IsValid() && own.Overlaps(dst) &&
+	if own := v.own.address(bgp.FamilyOf(dst.Addr())); own.IsValid() && own.Overlaps(dst) &&
 		(contains(own.Masked(), dst) || dst.Contains(own.Addr())) {
 		return fmt.Sprintf("peer %s tells a route for this node's own subnet %s, and its acceptCIDRs do not list %s", peer, own.Masked(), dst)
 	}
-	if r.pools.of(dst) != nil || slices.ContainsFunc(accepts, func(a netip.Prefix) bool { return contains(a, dst) }) {
+	if v.pools.of(dst) != nil || slices.ContainsFunc(accepts, func(a netip.Prefix) bool { return contains(a, dst) }) {
 		return ""
 	}
 	return fmt.Sprintf("peer %s tells a route outside the pools and its acceptCIDRs", peer)

@@ -3,6 +3,7 @@ package calc
 import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
 )
 
 // memo keeps the last value that was made from a key. Keys hold pointers to
@@ -21,24 +22,19 @@ func (m *memo[K, V]) get(key K, build func() V) V {
 	return m.value
 }
 
-// parser keeps what was read from each object of a kind for as long as the
-// object is the same, so that a change of one object costs one parse.
-type parser[O interface {
-	comparable
-	v1.Object
-}, P any] struct{ parsed map[O]P }
-
-func (p *parser[O, P]) parse(s *datastore.Snapshot, parse func(O) P) map[O]P {
-	next := make(map[O]P, len(p.parsed))
-	for o := range datastore.All[O](s) {
-		got, ok := p.parsed[o]
-		if !ok {
-			got = parse(o)
+// remade returns a map that holds what want holds, made from an earlier one: what
+// is the same they have in common.
+func remade[K, V comparable](earlier immutable.Map[K, V], want map[K]V) immutable.Map[K, V] {
+	e := earlier.Edit()
+	for k := range earlier.All() {
+		if _, ok := want[k]; !ok {
+			e.Delete(k)
 		}
-		next[o] = got
 	}
-	p.parsed = next
-	return next
+	for k, v := range want {
+		e.Set(k, v)
+	}
+	return e.Map()
 }
 
 // check returns the object with its defaults filled in, and the reasons to

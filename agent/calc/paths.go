@@ -6,32 +6,25 @@ import (
 	"cairn.network/cairn/bgp"
 )
 
+// pathsKey is what the paths depend on.
 type pathsKey struct {
-	members *members
-	pools   *pools
-	claims  *claims
+	member bool // others can reach the own node
+	pools  *pools
+	claims int // see claims.ownChanges
 }
 
 // paths returns what the node advertises: its confirmed blocks without those
 // lent as a whole, and the addresses it borrowed. The next hop is left to the
 // sessions, each of one family.
-func (k pathsKey) paths() map[netip.Prefix]bgp.Path {
+func paths(ms *members, ps *pools, cs *claims) map[netip.Prefix]bgp.Path {
 	paths := map[netip.Prefix]bgp.Path{}
-	if k.members.own == nil {
+	if ms.own() == nil {
 		return paths
 	}
-	add := func(dst netip.Prefix, c claim) {
-		if p := k.pools.of(dst); c.node == k.members.node && (p == nil || !p.noExport) {
+	for _, dst := range cs.of[ms.node] {
+		if p := ps.of(dst); p == nil || !p.noExport {
 			paths[dst] = bgp.Path{}
 		}
-	}
-	for cidr, c := range k.claims.blocks {
-		if _, lent := k.claims.lent[cidr]; !lent {
-			add(cidr, c)
-		}
-	}
-	for address, c := range k.claims.lent {
-		add(address, c)
 	}
 	return paths
 }

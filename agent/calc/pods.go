@@ -32,7 +32,7 @@ type podsKey struct {
 // of the host concern no pod.
 func newPods(k podsKey, earlier *pods) *pods {
 	ps := &pods{
-		sysctls: kernel.HostSysctls(),
+		sysctls: map[kernel.Sysctl]string{},
 		routes:  map[kernel.RouteKey]kernel.Route{},
 		origins: map[kernel.RouteKey]Origin{},
 	}
@@ -40,6 +40,9 @@ func newPods(k podsKey, earlier *pods) *pods {
 		return cmp.Or(strings.Compare(a.ContainerID, b.ContainerID), strings.Compare(a.Interface, b.Interface))
 	})
 	for _, a := range list {
+		if a.IsTunnel() {
+			continue
+		}
 		link, ok := k.host.Links[a.HostLink]
 		on, aliased := kernel.ParsePodAlias(link.Alias)
 		if !ok || !aliased || on.ContainerID != a.ContainerID || on.PodLink != a.Interface {

@@ -1,32 +1,49 @@
 package calc
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/kernel"
+	"cairn.network/cairn/selector"
 )
 
 // pool is a range of pods' addresses.
 type pool struct {
 	name     string
 	cidr     netip.Prefix
-	mode     v1.EncapMode // of whichever tunnel the pool uses
+	mode     v1.EncapMode // when packets travel in the tunnel
+	link     string       // of the tunnel; "" if mode is Never
+	disabled bool
 	noExport bool
+	nat      bool
+	nodes    *selector.Selector // that may claim blocks
+}
+
+// modeField returns the field that says when packets travel in a tunnel.
+func modeField(link string) string {
+	if link == kernel.LinkIPIP {
+		return "spec.ipipMode"
+	}
+	return "spec.vxlanMode"
 }
 
 // pools is the cluster's address ranges, disabled ones included: what was given
 // from them stays routed.
 type pools struct {
 	list   []*pool // the oldest first
+	byCIDR map[netip.Prefix]*pool
+	bits   []int // the prefix lengths that there are
 	issues []v1.Issue
 }
 
 // newPools returns the pools that are valid and do not overlap an older one.
 func newPools(s *datastore.Snapshot) *pools {
-	ps := &pools{}
+	ps := &pools{byCIDR: map[netip.Prefix]*pool{}}
 	objects := datastore.Sorted[*v1.IPPool](s)
 	slices.SortStableFunc(objects, func(a, b *v1.IPPool) int {
 		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
@@ -42,7 +59,10 @@ func newPools(s *datastore.Snapshot) *pools {
 }
 
 func (ps *pools) add(o *v1.IPPool) {
-	p := &pool{name: o.Name, cidr: o.Prefix(), mode: v1.EncapNever, noExport: o.Spec.DisableBGPExport}
+	p := &pool{
+		name: o.Name, cidr: o.Prefix(), mode: v1.EncapNever,
+		disabled: o.Spec.Disabled, noExport: o.Spec.DisableBGPExport, nat: o.Spec.NATOutgoing,
+	}
 	issue := func(field, format string, args ...any) {
 		ps.issues = append(ps.issues, v1.Issue{Object: objectName(o), Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
@@ -51,28 +71,54 @@ func (ps *pools) add(o *v1.IPPool) {
 		issue("spec.cidr", "%s overlaps IPPool %s (%s), which is older or else the first by name: the pool is ignored", p.cidr, first.name, first.cidr)
 		return
 	}
-	for _, tunnel := range []struct {
-		field string
-		mode  v1.EncapMode
-	}{{"spec.ipipMode", o.Spec.IPIPMode}, {"spec.vxlanMode", o.Spec.VXLANMode}} {
-		if tunnel.mode != v1.EncapNever {
-			p.mode = tunnel.mode
-			issue(tunnel.field, "tunnels are not programmed by this version: where %s asks for one there is a route only if BGP gives it", tunnel.mode)
+	nodes, err := selector.Parse(o.Spec.NodeSelector)
+	if err != nil {
+		issue("spec.nodeSelector", "%v: the pool is ignored", err)
+		return
+	}
+	p.nodes = nodes
+	switch {
+	case o.Spec.IPIPMode != v1.EncapNever:
+		p.mode, p.link = o.Spec.IPIPMode, kernel.LinkIPIP
+	case o.Spec.VXLANMode != v1.EncapNever:
+		p.mode, p.link = o.Spec.VXLANMode, kernel.LinkVXLAN4
+		if p.cidr.Addr().Is6() {
+			p.link = kernel.LinkVXLAN6
 		}
 	}
-	if o.Spec.NATOutgoing {
-		issue("spec.natOutgoing", "addresses are not translated by this version: packets leave with the pods' own")
-	}
 	ps.list = append(ps.list, p)
+	ps.byCIDR[p.cidr] = p
+	if !slices.Contains(ps.bits, p.cidr.Bits()) {
+		ps.bits = append(ps.bits, p.cidr.Bits())
+	}
 }
 
-// of returns the pool around a block or an address; nil if there is none.
+// of returns the pool around a block or an address; nil if there is none. There
+// may be many pools, but they have few lengths of prefix.
 func (ps *pools) of(block netip.Prefix) *pool {
-	i := slices.IndexFunc(ps.list, func(p *pool) bool { return contains(p.cidr, block) })
-	if i < 0 {
-		return nil
+	for _, bits := range ps.bits {
+		if bits > block.Bits() {
+			continue
+		}
+		around, err := block.Addr().Prefix(bits)
+		if p := ps.byCIDR[around]; err == nil && p != nil {
+			return p
+		}
 	}
-	return ps.list[i]
+	return nil
+}
+
+// names returns those of the pools, joined by blanks, the first by name first.
+func names(list []*pool) string {
+	list = slices.SortedFunc(slices.Values(list), func(a, b *pool) int { return cmp.Compare(a.name, b.name) })
+	text := ""
+	for i, p := range list {
+		if i > 0 {
+			text += " "
+		}
+		text += p.name
+	}
+	return text
 }
 
 // contains says whether inner lies inside outer, or is the same. Both are

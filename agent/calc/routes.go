@@ -2,254 +2,285 @@ package calc
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"net/netip"
 	"slices"
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
 )
 
-// routesKey is everything that routes other than pods' depend on.
-type routesKey struct {
+// view is everything that routes depend on, as it is at one moment.
+type view struct {
+	viewKey
 	members  *members
-	pools    *pools
-	settings *settings
 	claims   *claims
-	fabric   *fabric
 	sessions *sessions
 	rib      *bgp.RIB
+	pods     *pods
+
+	// What was found out for one range and holds for others too.
+
+	ways     map[wayKey]way
+	nextHops map[netip.Addr]way
 }
 
-// routes is where everything but this node's pods is.
-type routes struct {
-	routesKey
-	routes  map[kernel.RouteKey]kernel.Route
-	origins map[kernel.RouteKey]Origin
-	unused  map[netip.Prefix]string
+// viewKey is what every route may depend on. The rest concerns single ranges.
+type viewKey struct {
+	own      *member
+	pools    *pools
+	settings *settings
+	fabric   *fabric
+	tunnels  *tunnels
+}
 
-	neighbours map[neighbourKey]neighbour
-	nextHops   map[netip.Addr]nextHop
+// verdict is what becomes of a range.
+type verdict struct {
+	route  kernel.Route
+	origin Origin // without a kind there is no route
+	unused string // why what is known of the range is not used
+	held   bool   // what is routed there now stays for the time being
 }
 
 // preferred is the local preference that a path has unless somebody chose
 // otherwise. A path with more is a better way than one that the datastore tells.
 const preferred = 100
 
-// newRoutes returns the routes; earlier ones, of which only what changed is made
-// anew, save time.
-func newRoutes(k routesKey, earlier *routes) *routes {
-	if k.onlyPrefixesChanged(earlier) {
-		return earlier.with(k)
-	}
-	r := &routes{
-		routesKey:  k,
-		routes:     make(map[kernel.RouteKey]kernel.Route, len(k.claims.blocks)),
-		origins:    make(map[kernel.RouteKey]Origin, len(k.claims.blocks)),
-		unused:     map[netip.Prefix]string{},
-		neighbours: map[neighbourKey]neighbour{},
-		nextHops:   map[netip.Addr]nextHop{},
-	}
-	for dst := range k.claims.blocks {
-		r.route(dst)
-	}
-	for dst := range k.claims.lent {
-		r.route(dst)
-	}
-	for dst := range k.rib.Routes {
-		if _, block := k.claims.blocks[dst]; !block {
-			r.route(dst)
-		}
-	}
-	return r
-}
-
-// onlyPrefixesChanged says whether the earlier routes differ in no more than
-// what is known of single prefixes. Own blocks concern the prefixes in them too.
-func (k routesKey) onlyPrefixesChanged(earlier *routes) bool {
-	if earlier == nil {
-		return false
-	}
-	same := k
-	same.claims, same.rib = earlier.claims, earlier.rib
-	if same != earlier.routesKey {
-		return false
-	}
-	if k.claims == earlier.claims {
-		return true
-	}
-	own := func(cs *claims, dst netip.Prefix) bool {
-		c, ok := cs.blocks[dst]
-		return ok && c.node == k.members.node
-	}
-	for dst := range differ(earlier.claims.blocks, k.claims.blocks, equal[claim]) {
-		if own(earlier.claims, dst) || own(k.claims, dst) {
-			return false
-		}
-	}
-	return true
-}
-
-// with returns the routes with what other blocks and another RIB change.
-func (r *routes) with(k routesKey) *routes {
-	next := *r
-	next.routesKey = k
-	next.routes, next.origins, next.unused = maps.Clone(r.routes), maps.Clone(r.origins), maps.Clone(r.unused)
-	again := func(dst netip.Prefix) {
-		delete(next.routes, mainRoute(dst))
-		delete(next.origins, mainRoute(dst))
-		delete(next.unused, dst)
-		next.route(dst)
-	}
-	if k.claims != r.claims {
-		for dst := range differ(r.claims.blocks, k.claims.blocks, equal[claim]) {
-			again(dst)
-		}
-		for dst := range differ(r.claims.lent, k.claims.lent, equal[claim]) {
-			again(dst)
-		}
-	}
-	if k.rib != r.rib {
-		for dst := range differ(r.rib.Routes, k.rib.Routes, slices.Equal[[]bgp.LearnedPath]) {
-			again(dst)
-		}
-	}
-	return &next
-}
-
-// differ returns the keys whose values are not the same in both maps.
-func differ[K comparable, V any](a, b map[K]V, equal func(V, V) bool) iter.Seq[K] {
-	return func(yield func(K) bool) {
-		for k, v := range b {
-			if old, ok := a[k]; (!ok || !equal(old, v)) && !yield(k) {
-				return
-			}
-		}
-		for k := range a {
-			if _, ok := b[k]; !ok && !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-func equal[V comparable](a, b V) bool { return a == b }
-
 // mainRoute returns the key of our route to a prefix.
 func mainRoute(dst netip.Prefix) kernel.RouteKey {
 	return kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
 }
 
-// route decides about one prefix. Who has an address by itself counts more than
-// whose block it is.
-func (r *routes) route(dst netip.Prefix) {
-	c, known := r.claims.lent[dst]
-	lent := known
-	if !lent {
-		c, known = r.claims.blocks[dst]
+// decide decides about one range. A pod's route goes before any other to the
+// same address: what is here need not be looked for elsewhere.
+func (v *view) decide(dst netip.Prefix) verdict {
+	d := v.elsewhere(dst)
+	k := mainRoute(dst)
+	if r, ok := v.pods.routes[k]; ok {
+		if d.origin.Kind != "" {
+			d.unused = "a pod of this node has the address, so it is not routed to " + string(d.origin.Kind) + " " + d.origin.From
+		}
+		d.route, d.origin, d.held = r, v.pods.origins[k], false
+		return d
 	}
-	paths := r.rib.Routes[dst]
+	if taken, ok := v.fabric.foreign[k]; ok && d.origin.Kind != "" {
+		return verdict{unused: fmt.Sprintf("there is a route %s that is not Cairn's, with the same metric", taken)}
+	}
+	return d
+}
+
+// elsewhere decides about a range that no pod here has.
+func (v *view) elsewhere(dst netip.Prefix) verdict {
+	c, lent, known := v.claims.claimed(dst)
+	paths := v.rib.Routes[dst]
 	switch {
-	case known && c.node != r.members.node:
-		if r.members.own != nil {
-			r.toNode(dst, c, paths)
+	case known && c.node != v.members.node:
+		if v.own != nil {
+			return v.another(dst, c, paths)
 		}
 	case known:
+		var d verdict
 		if !lent && !dst.IsSingleIP() {
-			r.set(dst, kernel.Route{Type: kernel.Blackhole}, OriginBlock, c.pool)
+			d.route, d.origin = kernel.Route{Type: kernel.Blackhole}, Origin{OriginBlock, c.pool}
 		}
-		if len(paths) > 0 && r.members.own != nil {
-			r.unused[dst] = fmt.Sprintf("peer %s tells a way to what this node has itself", paths[0].Peer)
+		if len(paths) > 0 && v.own != nil {
+			d.unused = fmt.Sprintf("peer %s tells a way to what this node has itself", paths[0].Peer)
 		}
-	case len(paths) > 0 && r.members.own != nil:
-		r.learn(dst, paths)
+		return d
+	case len(paths) > 0 && v.own != nil:
+		return v.learn(dst, paths)
 	}
+	return verdict{}
 }
 
-// set adds a route, unless one of others has its place: ours would replace it.
-func (r *routes) set(dst netip.Prefix, route kernel.Route, kind OriginKind, from string) {
-	k := mainRoute(dst)
-	if taken, ok := r.fabric.foreign[k]; ok {
-		r.unused[dst] = fmt.Sprintf("there is a route %s that is not Cairn's, with the same metric", taken)
-		return
+// another decides about another node's block or borrowed address.
+func (v *view) another(dst netip.Prefix, c claim, paths []bgp.LearnedPath) verdict {
+	w := way{why: "clusterRoutes is " + string(v1.ClusterRoutesBGP)}
+	if v.settings.source != v1.ClusterRoutesBGP {
+		w = v.toNode(dst, c.node)
 	}
-	r.routes[k] = route
-	r.origins[k] = Origin{kind, from}
-}
-
-// toNode routes another node's block or borrowed address.
-func (r *routes) toNode(dst netip.Prefix, c claim, paths []bgp.LearnedPath) {
-	way, why := kernel.NextHops{}, "clusterRoutes is "+string(v1.ClusterRoutesBGP)
-	if r.settings.source != v1.ClusterRoutesBGP {
-		way, why = r.computed(dst, c)
+	computed := v.routed(w, OriginNode, c.node)
+	if w.why == "" && (len(paths) == 0 || paths[0].LocalPref <= preferred) {
+		return computed
 	}
-	if why == "" && (len(paths) == 0 || paths[0].LocalPref <= preferred) {
-		r.set(dst, kernel.Route{Hops: way}, OriginNode, c.node)
-		return
-	}
-	told, from, refusal := r.told(dst, paths, true)
+	told, from := v.told(dst, paths, c.node)
 	switch {
 	case from != "":
-		r.set(dst, kernel.Route{Hops: told}, OriginBGP, from)
-	case why == "":
-		r.set(dst, kernel.Route{Hops: way}, OriginNode, c.node)
-	case refusal != "":
-		r.unused[dst] = why + "; " + refusal
-	default:
-		r.unused[dst] = why + " and no BGP peer has told a way"
+		return v.routed(told, OriginBGP, from)
+	case w.why == "":
+		return computed
 	}
-}
-
-// computed returns the way to another node's addresses as far as the datastore
-// and the host know it; else why they don't.
-func (r *routes) computed(dst netip.Prefix, c claim) (kernel.NextHops, string) {
-	n := r.neighbour(c.node, bgp.FamilyOf(dst.Addr()))
-	if p := r.pools.of(dst); p != nil && (p.mode == v1.EncapAlways || p.mode == v1.EncapCrossSubnet && n.elsewhere) {
-		return kernel.NextHops{}, fmt.Sprintf("IPPool %s wants a tunnel to node %s", p.name, c.node)
-	}
-	if n.why == "" && n.reach.cutOff(dst) {
-		return kernel.NextHops{}, fmt.Sprintf("it holds the address of node %s itself", c.node)
-	}
-	return n.hops, n.why
-}
-
-type neighbourKey struct {
-	node   string
-	family bgp.Family
-}
-
-// neighbour is the plain way to another node.
-type neighbour struct {
-	reach     reach
-	hops      kernel.NextHops
-	elsewhere bool   // in another subnet
-	why       string // if there is no way: the reason
-}
-
-func (r *routes) neighbour(node string, f bgp.Family) neighbour {
-	k := neighbourKey{node, f}
-	n, ok := r.neighbours[k]
-	if !ok {
-		n = r.findNeighbour(node, f)
-		r.neighbours[k] = n
-	}
-	return n
-}
-
-func (r *routes) findNeighbour(node string, f bgp.Family) neighbour {
-	m, own := r.members.byName[node], r.members.own.address(f)
+	d := verdict{unused: w.why, held: w.waits || told.waits}
 	switch {
-	case m == nil:
-		return neighbour{why: fmt.Sprintf("node %s has no address", node)}
-	case !m.address(f).IsValid():
-		return neighbour{why: fmt.Sprintf("node %s has no %s address", node, f)}
-	case !own.IsValid():
-		return neighbour{why: fmt.Sprintf("this node has no %s address", f)}
-	case !own.Contains(m.address(f).Addr()):
-		return neighbour{elsewhere: true, why: fmt.Sprintf("node %s is in another subnet", node)}
+	case told.why != "" && told.why != w.why:
+		d.unused += "; " + told.why
+	case len(paths) == 0 && !w.waits:
+		d.unused += " and no BGP peer has told a way"
 	}
-	way := r.fabric.direct(own.Addr(), m.address(f).Addr())
-	return neighbour{reach: way, hops: kernel.Hops(way.hops...), why: way.why}
+	return d
+}
+
+// routed returns the route to pods elsewhere by a way.
+func (v *view) routed(w way, kind OriginKind, from string) verdict {
+	return verdict{
+		route:  kernel.Route{Hops: w.hops, Source: w.source, MTU: v.mtu(w.list)},
+		origin: Origin{kind, from},
+	}
+}
+
+// routes is where everything is, and why.
+type routes struct {
+	key     viewKey
+	rib     *bgp.RIB
+	pods    *pods
+	near    map[netip.Addr][]netip.Prefix // see told; nil: to be made
+	routes  immutable.Map[kernel.RouteKey, kernel.Route]
+	origins immutable.Map[kernel.RouteKey, Origin]
+	unused  immutable.Map[netip.Prefix, string]
+	held    immutable.Map[kernel.RouteKey, string]
+}
+
+// update decides about the ranges anew that something changed for: what every
+// route depends on, nodes, claims, or peers that came or went; and what it sees
+// itself, the RIB and pods.
+func (r *routes) update(v *view, anew bool, nodes []memberChange, claimed []claimChange, peers []netip.Addr) {
+	v.ways, v.nextHops = map[wayKey]way{}, map[netip.Addr]way{}
+	dirty := map[netip.Prefix]struct{}{}
+	if r.rib != v.rib {
+		r.near = nil
+	}
+	if anew || r.pods == nil || v.viewKey != r.key {
+		r.all(v, dirty)
+	} else {
+		r.changed(v, nodes, claimed, peers, dirty)
+	}
+	r.key, r.rib, r.pods = v.viewKey, v.rib, v.pods
+	r.decide(v, dirty)
+}
+
+// all adds every range that there is or was.
+func (r *routes) all(v *view, dirty map[netip.Prefix]struct{}) {
+	for dst := range v.claims.blocks {
+		dirty[dst] = struct{}{}
+	}
+	for dst := range v.claims.lent {
+		dirty[dst] = struct{}{}
+	}
+	for dst := range v.rib.Routes {
+		dirty[dst] = struct{}{}
+	}
+	for k := range v.pods.routes {
+		dirty[k.Dst] = struct{}{}
+	}
+	for k := range r.routes.All() {
+		dirty[k.Dst] = struct{}{}
+	}
+	for dst := range r.unused.All() {
+		dirty[dst] = struct{}{}
+	}
+}
+
+// changed adds the ranges that single changes concern.
+func (r *routes) changed(v *view, nodes []memberChange, claimed []claimChange, peers []netip.Addr, dirty map[netip.Prefix]struct{}) {
+	add := func(list []netip.Prefix) {
+		for _, dst := range list {
+			dirty[dst] = struct{}{}
+		}
+	}
+	for _, c := range claimed {
+		dirty[c.dst] = struct{}{}
+		if !c.ownBlock {
+			continue
+		}
+		for dst := range v.rib.Routes {
+			if contains(c.dst, dst) {
+				dirty[dst] = struct{}{}
+			}
+		}
+	}
+	for _, c := range nodes {
+		add(v.claims.of[c.name])
+		for _, m := range []*member{c.was, c.is} {
+			if m == nil {
+				continue
+			}
+			for _, a := range m.addresses() {
+				add(r.told(v.rib)[a.Addr()])
+			}
+		}
+	}
+	for _, a := range peers {
+		add(r.told(v.rib)[a])
+	}
+	if r.rib != v.rib {
+		differ(r.rib.Routes, v.rib.Routes, dirty)
+	}
+	if r.pods != v.pods {
+		for _, ps := range []*pods{r.pods, v.pods} {
+			for k, route := range ps.routes {
+				if r.pods.routes[k] != route || v.pods.routes[k] != route || r.pods.origins[k] != v.pods.origins[k] {
+					dirty[k.Dst] = struct{}{}
+				}
+			}
+		}
+	}
+}
+
+// told returns the ranges of the RIB by the addresses of peers and next hops.
+func (r *routes) told(rib *bgp.RIB) map[netip.Addr][]netip.Prefix {
+	if r.near != nil {
+		return r.near
+	}
+	r.near = map[netip.Addr][]netip.Prefix{}
+	for dst, paths := range rib.Routes {
+		for _, p := range paths {
+			hop := p.NextHop.Unmap()
+			r.near[hop] = append(r.near[hop], dst)
+			if p.Peer != hop {
+				r.near[p.Peer] = append(r.near[p.Peer], dst)
+			}
+		}
+	}
+	return r.near
+}
+
+// differ adds the ranges that two RIBs do not have alike.
+func differ(a, b map[netip.Prefix][]bgp.LearnedPath, dirty map[netip.Prefix]struct{}) {
+	for dst, paths := range b {
+		if old, ok := a[dst]; !ok || !slices.Equal(old, paths) {
+			dirty[dst] = struct{}{}
+		}
+	}
+	for dst := range a {
+		if _, ok := b[dst]; !ok {
+			dirty[dst] = struct{}{}
+		}
+	}
+}
+
+// decide decides about ranges and keeps what comes of it.
+func (r *routes) decide(v *view, dirty map[netip.Prefix]struct{}) {
+	if len(dirty) == 0 {
+		return
+	}
+	routes, origins, unused, held := r.routes.Edit(), r.origins.Edit(), r.unused.Edit(), r.held.Edit()
+	for dst := range maps.Keys(dirty) {
+		k, d := mainRoute(dst), v.decide(dst)
+		put(routes, k, d.route, d.origin.Kind != "")
+		put(origins, k, d.origin, d.origin.Kind != "")
+		put(unused, dst, d.unused, d.unused != "")
+		put(held, k, d.unused, d.held)
+	}
+	r.routes, r.origins, r.unused, r.held = routes.Map(), origins.Map(), unused.Map(), held.Map()
+}
+
+// put sets a key, or deletes it if nothing is there.
+func put[K, V comparable](e *immutable.Editor[K, V], k K, value V, there bool) {
+	if there {
+		e.Set(k, value)
+	} else {
+		e.Delete(k)
+	}
 }
