@@ -6,8 +6,9 @@
 // sync, that only one goroutine writes to the kernel, and that stopping leaves
 // the data plane as it is. It leaves to main which drivers are used.
 //
-// The data flows one way: agent.go wires it, loop.go turns snapshots into writes,
-// pods.go answers the plug-in, publish.go writes what others must know of this
+// The data flows one way: agent.go wires it, loop.go turns snapshots into writes
+// of tables.go's tables, pods.go answers the plug-in, tunneladdrs.go gets the
+// addresses of tunnel devices, publish.go writes what others must know of this
 // node, status.go and metrics.go tell what is.
 package agent
 
@@ -29,12 +30,27 @@ import (
 
 // Drivers are the worlds outside.
 type Drivers struct {
-	Store     datastore.Store
-	Routes    kernel.Table[kernel.RouteKey, kernel.Route]
-	Sysctls   kernel.Table[kernel.Sysctl, string]
+	Store datastore.Store
+	Kernel
 	Host      kernel.Watcher
 	Conntrack kernel.Conntrack
+	Pods      kernel.Attacher // of which only SetMTU is used
 	Speaker   bgp.Speaker
+}
+
+// Kernel is the tables of the host's kernel, all of which hold only Cairn's.
+type Kernel struct {
+	Sets     kernel.Table[string, kernel.Set]
+	Elements kernel.Table[kernel.Element, struct{}]
+	Chains   kernel.Table[string, kernel.Chain]
+
+	Tunnels    kernel.Table[string, kernel.Tunnel]
+	Sysctls    kernel.Table[kernel.Sysctl, string]
+	Addrs      kernel.Table[kernel.Addr, struct{}]
+	Neighbours kernel.Table[kernel.Neighbour, kernel.MAC]
+	Forwarding kernel.Table[kernel.Forwarding, netip.Addr]
+	Encryption kernel.Encryption
+	Routes     kernel.Table[kernel.RouteKey, kernel.Route]
 }
 
 // Config is what an agent is told at start. It is valid: main has checked it.
@@ -60,7 +76,7 @@ type Config struct {
 }
 
 // kinds are what an agent mirrors.
-var kinds = []string{"Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer"}
+var kinds = []string{"Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer", "AgentConfiguration"}
 
 // Agent is one node's agent.
 type Agent struct {
@@ -69,14 +85,16 @@ type Agent struct {
 	log     *slog.Logger
 	started time.Time
 
-	mirror *datastore.Mirror
-	pods   *ipam.Allocator
-	loop   *loop
-	pub    *publisher
-	spool  spool
-	forget *forgetter
+	mirror      *datastore.Mirror
+	pods        *ipam.Allocator
+	tunnelAddrs []*tunnelAddrs // one for each tunnel device
+	loop        *loop
+	pub         *publisher
+	spool       spool
+	forget      *forgetter
 
 	conditions conditions
+	remote     remoteCounter
 }
 
 // New returns an agent. It opens the journal, and fails if another agent has it
@@ -95,6 +113,9 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		pods:   pods,
 		spool:  spool{cfg.Spool},
 		forget: newForgetter(drv.Conntrack, pods.Assignments, cfg.Log),
+	}
+	for _, link := range kernel.TunnelLinks() {
+		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}
 	a.loop = newLoop(a)
 	a.pub = newPublisher(a)
@@ -117,6 +138,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	task("datastore", a.mirror.Run)
 	task("host", func(ctx context.Context) error { return a.drv.Host.Watch(ctx, a.loop.observe) })
 	task("addresses", a.runPods)
+	for _, t := range a.tunnelAddrs {
+		task("addresses of "+t.link, t.run)
+	}
 	task("connections", a.forget.run)
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)
@@ -128,18 +152,4 @@ func (a *Agent) Run(ctx context.Context) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, a.drv.Speaker.Stop(stop, true))
-}
-
-// Cleanup removes from the kernel what carries Cairn's marks and nobody else
-// removes: its routes. Pods' links go with their pods.
-func Cleanup(ctx context.Context, routes kernel.Table[kernel.RouteKey, kernel.Route]) (int, error) {
-	have, err := routes.Read(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read routes: %w", err)
-	}
-	keys := make([]kernel.RouteKey, 0, len(have))
-	for k := range have {
-		keys = append(keys, k)
-	}
-	return len(keys), routes.Write(ctx, nil, keys)
 }

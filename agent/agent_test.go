@@ -35,8 +35,8 @@ func TestCleanup(t *testing.T) {
 	}
 	f.PutRoute(others, way, kernel.ProtocolStatic)
 	for _, n := range []int{2, 0} {
-		if got, err := agent.Cleanup(t.Context(), f.Routes()); err != nil || got != n {
-			t.Errorf("Cleanup = %d, %v, want %d", got, err, n)
+		if got, err := agent.Cleanup(t.Context(), tablesOf(f)); err != nil || got.Routes != n {
+			t.Errorf("Cleanup = %s, %v, want %d routes", got, err, n)
 		}
 	}
 	if len(f.OurRoutes()) > 0 {
@@ -46,7 +46,7 @@ func TestCleanup(t *testing.T) {
 		t.Error("another's route is gone")
 	}
 	f.Fail("read", "routes", kernel.ErrPermission)
-	if _, err := agent.Cleanup(t.Context(), f.Routes()); err == nil {
+	if _, err := agent.Cleanup(t.Context(), tablesOf(f)); err == nil {
 		t.Error("no error where routes can't be read")
 	}
 }
@@ -196,7 +196,7 @@ func TestSockets(t *testing.T) {
 		Resync: time.Minute, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	a, err := agent.New(cfg, agent.Drivers{
-		Store: store, Routes: host.Routes(), Sysctls: host.Sysctls(), Host: host, Conntrack: host,
+		Store: store, Kernel: tablesOf(host), Host: host, Conntrack: host, Pods: host,
 		Speaker: fabric.Speaker("n1", cfg.IPv4.Addr()),
 	})
 	fabric.Occupy(netip.AddrPortFrom(cfg.IPv4.Addr(), 179)) // so the session never begins
@@ -251,7 +251,7 @@ func TestSockets(t *testing.T) {
 	if strings.Contains(metrics, "cairn_bgp_peer_state_seconds") {
 		t.Error("/metrics tells the age of a session that never began")
 	}
-	for _, line := range []string{`cairn_bgp_peer_up{peer="192.0.2.1",type="global"} 0`, "cairn_ready 1", "cairn_datastore_up 1", `cairn_routes{state="failed"} 0`, "cairn_foreign_changes_total 0"} {
+	for _, line := range []string{`cairn_bgp_peer_up{peer="192.0.2.1",type="global"} 0`, "cairn_ready 1", "cairn_datastore_up 1", `cairn_objects{state="failed",table="routes"} 0`, `cairn_foreign_changes_total{table="routes"} 0`} {
 		if !strings.Contains(metrics, "\n"+line+"\n") {
 			t.Errorf("/metrics lacks %s", line)
 		}

@@ -164,7 +164,7 @@ func (n *node) start() {
 		Node: n.name, Version: "test", IPv4: n.v4, IPv6: n.v6, Journal: filepath.Join(n.dir, "journal"),
 		Reserve: 4, CoolDown: 5 * time.Second, Resync: time.Minute, Log: log,
 	}, agent.Drivers{
-		Store: n.c.store, Routes: n.kernel.Routes(), Sysctls: n.kernel.Sysctls(), Host: n.kernel, Conntrack: n.kernel, Speaker: n.speaker,
+		Store: n.c.store, Kernel: tablesOf(n.kernel), Host: n.kernel, Conntrack: n.kernel, Pods: n.kernel, Speaker: n.speaker,
 	})
 	if err != nil {
 		n.c.t.Fatal(err)
@@ -173,6 +173,15 @@ func (n *node) start() {
 	n.stop, n.done = stop, make(chan error, 1)
 	run := n.agent
 	go func() { n.done <- run.Run(ctx) }()
+}
+
+// tablesOf returns the tables of a kernel.
+func tablesOf(f *kernel.Fake) agent.Kernel {
+	return agent.Kernel{
+		Sets: f.Sets(), Elements: f.Elements(), Chains: f.Chains(),
+		Tunnels: f.Tunnels(), Sysctls: f.Sysctls(), Addrs: f.Addrs(), Neighbours: f.Neighbours(), Forwarding: f.Forwarding(),
+		Encryption: f.Encryption(), Routes: f.Routes(),
+	}
 }
 
 // halt stops the node's agent, if it runs.

@@ -36,7 +36,7 @@ func (a *Agent) gc(ctx context.Context, req protocol.Request) error {
 	defer cancel()
 	var errs []error
 	for as := range a.pods.Assignments().All() {
-		if valid[as.Handle] || as.Network != req.Network {
+		if as.IsTunnel() || valid[as.Handle] || as.Network != req.Network {
 			continue
 		}
 		if !a.detached(patience, as) {
@@ -82,7 +82,7 @@ func (c *collector) next(h *kernel.Host, all *ipam.Assignments, now time.Time) [
 	var gone []ipam.Handle
 	missing := collector{}
 	for as := range all.All() {
-		if attached(h, as) {
+		if as.IsTunnel() || attached(h, as) {
 			continue
 		}
 		since, before := (*c)[as.Handle]

@@ -15,8 +15,9 @@ import (
 	"cairn.network/cairn/agent/calc"
 	"cairn.network/cairn/agent/reconcile"
 	v1 "cairn.network/cairn/api/v1"
-	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/immutable"
+	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
 
@@ -27,12 +28,7 @@ type loop struct {
 	log  *slog.Logger
 	calc calc.Calculator
 	wake chan struct{} // something changed
-
-	sysctls *reconcile.Tracker[kernel.Sysctl, string]
-	routes  *reconcile.Tracker[kernel.RouteKey, kernel.Route]
-	speaker *reconcile.Tracker[struct{}, bgp.Config]
-	paths   *reconcile.Tracker[netip.Prefix, bgp.Path]
-	peers   *reconcile.Tracker[netip.Addr, bgp.Peer]
+	tables
 
 	restarting bool          // set before recovered
 	recovered  atomic.Bool   // the allocator agrees with datastore and kernel
@@ -46,6 +42,8 @@ type loop struct {
 	host   *kernel.Host
 	turned chan struct{} // closed at the next end of a turn
 
+	lacking  immutable.Map[kernel.TunnelKind, bool] // what this kernel has not
+	mtus     mtus
 	reported map[v1.Issue]bool   // issues that were logged
 	failing  map[string]string   // failures that were logged
 	snapshot *datastore.Snapshot // of which the allocator was told
@@ -56,15 +54,9 @@ type loop struct {
 func newLoop(a *Agent) *loop {
 	l := &loop{
 		a: a, log: a.log, wake: make(chan struct{}, 1), turned: make(chan struct{}),
-		sysctls: reconcile.NewTracker("sysctls", a.drv.Sysctls),
-		routes:  reconcile.NewTracker("routes", a.drv.Routes),
-		speaker: reconcile.NewTracker("BGP speaker", a.drv.Speaker.Config()),
-		paths:   reconcile.NewTracker("BGP paths", a.drv.Speaker.Paths()),
-		peers:   reconcile.NewTracker("BGP peers", a.drv.Speaker.Peers()),
-
 		reported: map[v1.Issue]bool{}, failing: map[string]string{},
 	}
-	l.speaker.Voids(l.paths, l.peers)
+	l.tables = newTables(a.drv, podTable{a.drv.Pods, l.currentHost, a.pods.Assignments})
 	return l
 }
 
@@ -81,42 +73,6 @@ func (l *loop) turn() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.turned
-}
-
-// observe takes an event of the host. It does not block.
-func (l *loop) observe(e kernel.Event) {
-	news := false
-	for k, v := range e.Routes {
-		news = l.routes.Observe(k, v) || news
-	}
-	if len(e.Down) > 0 {
-		l.forgetLinks(e.Down)
-	}
-	if e.Overrun {
-		l.routes.Doubt()
-		l.sysctls.Doubt()
-	}
-	l.mu.Lock()
-	news = news || e.Overrun || e.Host != l.host
-	l.host = e.Host
-	l.mu.Unlock()
-	if news {
-		l.kick()
-	}
-}
-
-// forgetLinks puts in doubt what the kernel drops with a link.
-func (l *loop) forgetLinks(names []string) {
-	l.routes.Forget(func(_ kernel.RouteKey, r kernel.Route) bool {
-		return slices.ContainsFunc(names, r.Hops.Uses)
-	})
-	gone := map[kernel.Sysctl]bool{}
-	for _, name := range names {
-		for k := range kernel.PodLinkSysctls(name) {
-			gone[k] = true
-		}
-	}
-	l.sysctls.Forget(func(k kernel.Sysctl, _ string) bool { return gone[k] })
 }
 
 // currentHost returns the host as last observed; nil before the first event.
@@ -141,7 +97,7 @@ func (l *loop) inputs() (calc.Inputs, string) {
 		return in, "the addresses in use are not reconciled with the datastore yet"
 	}
 	// Both are right only after the recovery.
-	in.Pods, in.Restarting = l.a.pods.Assignments(), l.restarting
+	in.Pods, in.Restarting, in.Lacking = l.a.pods.Assignments(), l.restarting, l.lacking
 	why := l.nodeFault(in.Store)
 	if why == "" {
 		l.sound = in.Store
@@ -209,7 +165,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.a.drv.Speaker.Changed():
 		case <-retry.C:
 		case <-resync.C:
-			l.doubtAll()
+			l.each(func(t table) { t.Doubt() })
 			resync.Reset(l.jittered())
 		}
 	}
@@ -220,14 +176,6 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) jittered() time.Duration {
 	d := l.a.cfg.Resync
 	return d - d/10 + rand.N(d/5+1)
-}
-
-func (l *loop) doubtAll() {
-	l.sysctls.Doubt()
-	l.routes.Doubt()
-	l.speaker.Doubt()
-	l.paths.Doubt()
-	l.peers.Doubt()
 }
 
 // once computes and reconciles once, and says when to do so again at the latest.
@@ -248,38 +196,62 @@ func (l *loop) once(ctx context.Context) time.Time {
 	l.passing.Store(time.Now().UnixNano())
 	defer l.passing.Store(0)
 	state := l.calc.Desired(in)
-	l.want(&state)
-	retry, err := reconcile.Pass(ctx,
-		[]reconcile.Step{l.sysctls, l.routes},
-		[]reconcile.Step{l.speaker, l.paths, l.peers})
+	l.want(&state, l.wantedMTUs(in, &state))
+	retry, err := reconcile.Pass(ctx, steps(l.base), steps(l.top))
 	l.state.Store(&state)
 	l.passes.Add(1)
+	l.noteLacking(&state)
 	if ctx.Err() == nil {
 		l.report(&state, err)
 	}
-	if l.routes.Err() == nil && l.sysctls.Err() == nil && !l.ready.Swap(true) {
+	if l.baseErr() == nil && !l.ready.Swap(true) {
 		l.log.Info("ready", "after", time.Since(l.a.started), "routes", state.Routes.Len(), "peers", state.Peers.Len())
 	}
 	return retry
 }
 
-func (l *loop) want(s *calc.State) {
-	var keep func(kernel.RouteKey, kernel.Route) bool
-	if s.Tentative {
-		keep = learned
+// noteLacking takes down which kinds of tunnels this kernel turned out not to have,
+// or to have by now; desired state depends on it.
+func (l *loop) noteLacking(s *calc.State) {
+	var lacking immutable.Editor[kernel.TunnelKind, bool]
+	for link, f := range l.tunnels.Failures() {
+		if t, ok := s.Tunnels.Get(link); ok && errors.Is(f.Err, kernel.ErrUnsupported) {
+			lacking.Set(t.Kind, true)
+		}
 	}
-	l.sysctls.Want(s.Sysctls, nil)
-	l.routes.Want(s.Routes, keep)
-	l.speaker.Want(s.Speaker, nil)
-	l.paths.Want(s.Paths, nil)
-	l.peers.Want(s.Peers, nil)
+	if now := lacking.Map(); !immutable.Equal(now, l.lacking) {
+		l.lacking = now
+		l.kick()
+	}
 }
 
-// learned says whether a route is of the sort that BGP gives: while BGP has not
-// told everything, such a route of an earlier run stays.
-func learned(_ kernel.RouteKey, r kernel.Route) bool {
-	hops := r.Hops.List()
-	return len(hops) > 0 && hops[0].Gateway.IsValid()
+// wantedMTUs returns the MTU that each pod's link should have. While the node's
+// addresses are on no link, none is known: then pods keep what they have.
+func (l *loop) wantedMTUs(in calc.Inputs, s *calc.State) immutable.Map[ipam.Handle, int] {
+	mtu := l.a.podMTU(s)
+	if l.a.cfg.MTU == 0 && !located(in) {
+		mtu = 0
+	}
+	want, again := l.mtus.next(in.Pods, in.Host, mtu)
+	if again {
+		l.podMTUs.Doubt() // reading costs nothing
+	}
+	return want
+}
+
+// located says whether a link has an address of the own Node.
+func located(in calc.Inputs) bool {
+	node, ok := datastore.Get[*v1.Node](in.Store, "", in.Node)
+	if !ok {
+		return false
+	}
+	own := node.Addresses()
+	for a := range in.Host.Addrs {
+		if slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == a.Prefix.Addr() }) {
+			return true
+		}
+	}
+	return false
 }
 
 // offerPools tells the allocator of the pools when they or the node changed.
@@ -304,7 +276,7 @@ func (l *loop) tell() {
 // report logs each issue and each failure once, when it comes up.
 func (l *loop) report(s *calc.State, err error) {
 	now := map[v1.Issue]bool{}
-	for _, i := range slices.Concat(s.Issues, l.a.pods.Issues()) {
+	for _, i := range l.a.issues(s) {
 		now[i] = true
 		if !l.reported[i] {
 			l.log.Warn("bad resource", "object", i.Object, "field", i.Field, "reason", i.Reason)
@@ -315,8 +287,8 @@ func (l *loop) report(s *calc.State, err error) {
 	if err != nil {
 		failing["pass"] = err.Error()
 	}
-	for k, f := range l.failures() {
-		failing[k] = f.Err.Error()
+	for _, f := range l.allFailures() {
+		failing[f.name] = f.Err.Error()
 	}
 	for k, text := range failing {
 		if l.failing[k] != text {
@@ -329,36 +301,4 @@ func (l *loop) report(s *calc.State, err error) {
 		}
 	}
 	l.failing = failing
-}
-
-// failures returns what can't be applied, by a text that names it.
-func (l *loop) failures() map[string]reconcile.Failure {
-	all := map[string]reconcile.Failure{}
-	for k, f := range l.sysctls.Failures() {
-		if !errors.Is(f.Err, kernel.ErrUnsupported) { // a kernel without IPv6 lacks nothing
-			all["sysctl "+string(k)] = f
-		}
-	}
-	for k, f := range l.routes.Failures() {
-		all["route "+k.String()] = f
-	}
-	for _, f := range l.speaker.Failures() {
-		all["BGP speaker"] = f
-	}
-	// Without a speaker nothing else of BGP can be written: that is no news.
-	consequence := func(f reconcile.Failure) bool {
-		_, broken := all["BGP speaker"]
-		return broken && errors.Is(f.Err, bgp.ErrStopped)
-	}
-	for k, f := range l.paths.Failures() {
-		if !consequence(f) {
-			all["BGP path "+k.String()] = f
-		}
-	}
-	for k, f := range l.peers.Failures() {
-		if !consequence(f) {
-			all["BGP peer "+k.String()] = f
-		}
-	}
-	return all
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 )
 
@@ -20,10 +21,14 @@ var (
 	descReady     = desc("ready", "1 once the first full pass is in the kernel.")
 	descDatastore = desc("datastore_up", "1 while the datastore answers.")
 	descPods      = desc("pods", "Pods attached to this node.")
-	descRoutes    = desc("routes", "Routes that are Cairn's, by what became of them.", "state")
+	descObjects   = desc("objects", "Objects that are wanted, by table and what became of them.", "table", "state")
 	descWrites    = desc("writes_total", "Objects written or deleted, by table.", "table")
 	descPasses    = desc("passes_total", "Passes of the reconcile loop.")
-	descForeign   = desc("foreign_changes_total", "Changes that others made to Cairn's routes; each is healed.")
+	descForeign   = desc("foreign_changes_total", "Changes that others made to Cairn's objects, as far as they were told one by one, by table; each is healed.", "table")
+	descTunnel    = desc("tunnel_up", "1 while the tunnel device and its address are as they should be.", "device")
+	descRemote    = desc("tunnel_remote_nodes", "Nodes to which packets are sent through the tunnel device.", "device")
+	descHandshake = desc("wireguard_peer_handshake_seconds", "Time since the last handshake with the node.", "node")
+	descTraffic   = desc("wireguard_peer_bytes_total", "Bytes to and from the node since the device was made.", "node", "direction")
 	descIssues    = desc("issues", "Faults found in resources.")
 	descPeerUp    = desc("bgp_peer_up", "1 while the session is Established.", "peer", "type")
 	descPeerSince = desc("bgp_peer_state_seconds", "Time since the session's state began.", "peer", "state")
@@ -48,13 +53,14 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge(descReady, truth(l.ready.Load()))
 	gauge(descDatastore, truth(m.a.mirror.Snapshot() != nil && m.a.mirror.Down() == nil))
 	counter(descPasses, float64(l.passes.Load()))
-	counter(descForeign, float64(l.routes.Status().Foreign))
-	for table, writes := range map[string]uint64{
-		"sysctls": l.sysctls.Status().Writes, "routes": l.routes.Status().Writes,
-		"bgp_peers": l.peers.Status().Writes, "bgp_paths": l.paths.Status().Writes,
-	} {
-		counter(descWrites, float64(writes), table)
-	}
+	l.each(func(t table) {
+		counts := t.Status()
+		gauge(descObjects, float64(counts.Wanted), t.label, "wanted")
+		gauge(descObjects, float64(counts.Applied), t.label, "applied")
+		gauge(descObjects, float64(counts.Failed), t.label, "failed")
+		counter(descWrites, float64(counts.Writes), t.label)
+		counter(descForeign, float64(counts.Foreign), t.label)
+	})
 	s, err := m.a.Status(ctx)
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(descReady, err)
@@ -62,9 +68,22 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descPods, float64(s.Status.Pods))
 	gauge(descIssues, float64(len(s.Status.Issues)))
-	gauge(descRoutes, float64(s.Status.Routes.Wanted), "wanted")
-	gauge(descRoutes, float64(s.Status.Routes.Applied), "applied")
-	gauge(descRoutes, float64(s.Status.Routes.Failed), "failed")
+	for _, t := range s.Status.Tunnels {
+		gauge(descTunnel, truth(t.State != v1.TunnelFailing), t.Device)
+		gauge(descRemote, float64(t.RemoteNodes), t.Device)
+	}
+	if w := s.Status.WireGuard; w != nil {
+		for _, p := range w.Peers {
+			if p.Node == "" {
+				continue // the Node is gone
+			}
+			if !p.LastHandshake.IsZero() {
+				gauge(descHandshake, time.Since(p.LastHandshake.Time).Seconds(), p.Node)
+			}
+			counter(descTraffic, float64(p.ReceivedBytes), p.Node, "received")
+			counter(descTraffic, float64(p.SentBytes), p.Node, "sent")
+		}
+	}
 	for _, p := range s.Status.BGP.Peers {
 		gauge(descPeerUp, truth(p.State == string(bgp.Established)), p.Address, p.Type)
 		if !p.Since.IsZero() { // the speaker has the peer

@@ -83,6 +83,24 @@ func live(h *kernel.Host) []ipam.Assignment {
 			})
 		}
 	}
+	for _, name := range kernel.TunnelLinks() {
+		if !isTunnel(h.Links[name]) {
+			continue
+		}
+		of := ipam.Assignment{Handle: ipam.TunnelHandle(name)}
+		for a := range h.Addrs {
+			switch ip := a.Prefix.Addr(); {
+			case a.Link != name || ip.IsLinkLocalUnicast():
+			case ip.Is4():
+				of.IPv4 = ip
+			default:
+				of.IPv6 = ip
+			}
+		}
+		if len(of.Addrs()) > 0 {
+			as = append(as, of)
+		}
+	}
 	return as
 }
 
@@ -94,8 +112,19 @@ func attached(h *kernel.Host, as ipam.Assignment) bool {
 
 // CNI answers the plug-in.
 func (a *Agent) CNI(ctx context.Context, req protocol.Request) protocol.Response {
-	var resp protocol.Response
-	var err error
+	resp, err := a.carryOut(ctx, req)
+	if err != nil {
+		resp.Error = wireError(err)
+		a.log.Warn("CNI request failed", "verb", req.Verb, "container", req.ContainerID,
+			"pod", req.Namespace+"/"+req.Pod, "code", resp.Error.Code, "error", err)
+	}
+	return resp
+}
+
+func (a *Agent) carryOut(ctx context.Context, req protocol.Request) (resp protocol.Response, err error) {
+	if handleOf(req).IsTunnel() {
+		return resp, &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprintf("%q is no container's ID", req.ContainerID)}
+	}
 	switch req.Verb {
 	case protocol.VerbAdd:
 		resp, err = a.add(ctx, req)
@@ -112,12 +141,7 @@ func (a *Agent) CNI(ctx context.Context, req protocol.Request) protocol.Response
 	default:
 		err = &protocol.Error{Code: protocol.CodeInvalid, Message: fmt.Sprintf("unknown verb %q", req.Verb)}
 	}
-	if err != nil {
-		resp.Error = wireError(err)
-		a.log.Warn("CNI request failed", "verb", req.Verb, "container", req.ContainerID,
-			"pod", req.Namespace+"/"+req.Pod, "code", resp.Error.Code, "error", err)
-	}
-	return resp
+	return resp, err
 }
 
 func handleOf(req protocol.Request) ipam.Handle {
@@ -197,11 +221,7 @@ func (a *Agent) add(ctx context.Context, req protocol.Request) (protocol.Respons
 
 // answer returns what the plug-in must know of an assignment.
 func (a *Agent) answer(as ipam.Assignment) protocol.Response {
-	mtu := a.cfg.MTU
-	if s := a.loop.state.Load(); mtu == 0 && s != nil {
-		mtu = s.MTU
-	}
-	return protocol.Response{IPv4: as.IPv4, IPv6: as.IPv6, HostLink: as.HostLink, MTU: mtu}
+	return protocol.Response{IPv4: as.IPv4, IPv6: as.IPv6, HostLink: as.HostLink, MTU: a.podMTU(a.loop.state.Load())}
 }
 
 // known returns the assignment of a handle, or the error that says there is none.

@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"cairn.network/cairn/agent/reconcile"
 	v1 "cairn.network/cairn/api/v1"
@@ -24,10 +27,13 @@ const (
 type publisher struct {
 	a         *Agent
 	log       *slog.Logger
-	node      *reconcile.Tracker[struct{}, nodeAddrs]
+	node      *reconcile.Tracker[struct{}, nodeFields]
 	endpoints *reconcile.Tracker[datastore.Key, endpoint]
 	status    *reconcile.Tracker[struct{}, statusText]
-	addrs     nodeAddrs // that the Node had when it was last there
+	fields    nodeFields // that the Node had when it was last there
+	offered   offers     // of this turn
+	key       deviceKey
+	wireguard *v1.WireGuardStatus // as published last
 	lastError string
 
 	away  bool      // the datastore was, when last looked at
@@ -38,12 +44,23 @@ type publisher struct {
 
 func newPublisher(a *Agent) *publisher {
 	store, name := a.drv.Store, a.cfg.Node
-	return &publisher{
+	p := &publisher{
 		a: a, log: a.log, dirty: true,
-		node:      reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot, a.wantedAddrs}),
 		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name}),
 		status:    reconcile.NewTracker("NodeStatus", statusTable{store, name}),
 	}
+	p.node = reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot, p.wanted})
+	return p
+}
+
+// wanted returns what the agent's fields of the own Node should be, from what they
+// are.
+func (p *publisher) wanted(have nodeFields) nodeFields {
+	want := nodeFields{p.a.wantedAddrs(have.nodeAddrs), have.details}
+	if want.nodeAddrs != (nodeAddrs{}) { // of a node without addresses nothing else is valid
+		want.details = p.offered.over(have.details)
+	}
+	return want
 }
 
 // run publishes after each turn of the loop until ctx is done.
@@ -79,9 +96,10 @@ func (p *publisher) once(ctx context.Context) time.Time {
 	p.away = away
 	p.node.Doubt() // read from the mirror, so it costs nothing
 	if n, ok := datastore.Get[*v1.Node](snapshot, "", p.a.cfg.Node); ok {
-		p.addrs = addrsOf(n)
+		p.fields = fieldsOf(n)
 	}
-	p.node.Want(immutable.Of(map[struct{}]nodeAddrs{{}: p.a.wantedAddrs(p.addrs)}), nil)
+	p.offered = p.offers(ctx)
+	p.node.Want(immutable.Of(map[struct{}]nodeFields{{}: p.wanted(p.fields)}), nil)
 	p.takeStatus(ctx, now)
 	steps := []reconcile.Step{p.status}
 	if p.a.loop.recovered.Load() {
@@ -112,7 +130,7 @@ func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 		return
 	}
 	p.dirty, p.pause = true, now.Add(statusPause)
-	text, err := p.a.statusText(ctx)
+	text, err := p.statusText(ctx, beat)
 	if err != nil {
 		p.log.Warn("can't take the status", "error", err)
 		return
@@ -122,6 +140,20 @@ func (p *publisher) takeStatus(ctx context.Context, now time.Time) {
 	}
 	p.dirty = false
 	p.status.Want(immutable.Of(map[struct{}]statusText{{}: {text: text, beat: p.beat.Unix()}}), nil)
+}
+
+// statusText returns the status to be published as JSON, without the time. Fresh
+// asks for what changes all the time as it is now.
+func (p *publisher) statusText(ctx context.Context, fresh bool) (string, error) {
+	s, err := p.a.Status(ctx)
+	if err != nil {
+		return "", err
+	}
+	s.Status.UpdatedAt = metav1.Time{}
+	s.Status.WireGuard = steady(s.Status.WireGuard, p.wireguard, fresh)
+	p.wireguard = s.Status.WireGuard
+	text, err := json.Marshal(s.Status)
+	return string(text), err
 }
 
 // report logs a failure once, and its end.

@@ -43,39 +43,48 @@ func addrsOf(n *v1.Node) nodeAddrs {
 	return nodeAddrs{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address}
 }
 
-// nodeTable is the own Node's addresses in the datastore. Reading asks the
-// mirror. The Node is never deleted.
+// nodeFields are the fields of the own Node that the agent writes.
+type nodeFields struct {
+	nodeAddrs
+	details
+}
+
+func fieldsOf(n *v1.Node) nodeFields { return nodeFields{addrsOf(n), detailsOf(n)} }
+
+// nodeTable is the agent's fields of the own Node in the datastore. Reading asks
+// the mirror. The Node is never deleted.
 type nodeTable struct {
 	store    datastore.Store
 	name     string
 	snapshot func() *datastore.Snapshot
-	wanted   func(have nodeAddrs) nodeAddrs
+	wanted   func(have nodeFields) nodeFields
 }
 
-func (t nodeTable) Read(context.Context) (map[struct{}]nodeAddrs, error) {
+func (t nodeTable) Read(context.Context) (map[struct{}]nodeFields, error) {
 	n, ok := datastore.Get[*v1.Node](t.snapshot(), "", t.name)
 	if !ok {
 		return nil, nil
 	}
-	return map[struct{}]nodeAddrs{{}: addrsOf(n)}, nil
+	return map[struct{}]nodeFields{{}: fieldsOf(n)}, nil
 }
 
-func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeAddrs, _ []struct{}) error {
+func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeFields, _ []struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	for _, want := range set {
 		node := v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: t.name}}
 		err := put(ctx, t.store, &node, func(n *v1.Node) error {
 			if n.ResourceVersion != "" { // it is there, if only since a moment ago
-				want = t.wanted(addrsOf(n))
+				want = t.wanted(fieldsOf(n))
 			}
-			if addrsOf(n) == want {
+			if fieldsOf(n) == want {
 				return datastore.ErrAbort
 			}
 			if n.Spec.BGP == nil {
 				n.Spec.BGP = &v1.NodeBGP{}
 			}
 			n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address = want.ipv4, want.ipv6
+			want.writeTo(n)
 			return nil
 		})
 		if err != nil && !errors.Is(err, datastore.ErrUnavailable) {

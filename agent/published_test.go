@@ -10,6 +10,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/kernel"
 )
 
 func TestNodeTable(t *testing.T) {
@@ -32,11 +33,14 @@ func TestNodeTable(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := nodeAddrs{"192.0.2.11/24", "2001:db8::11/64"}
-			told := func(nodeAddrs) nodeAddrs { return want }
+			want := nodeFields{nodeAddrs{"192.0.2.11/24", "2001:db8::11/64"}, details{
+				ipip: "10.244.0.1", vxlan4: vtep{"10.244.0.2", "66:00:00:00:00:01"}, vxlan6: vtep{"fd00::2", "66:00:00:00:00:02"},
+				wireguard: v1.NodeWireGuard{PublicKey: kernel.WireGuardKey{1}.String(), ListeningPort: 51820, InterfaceIPv4Address: "10.244.0.3"},
+			}}
+			told := func(nodeFields) nodeFields { return want }
 			table := nodeTable{store: store, name: "n1", wanted: told}
 			for range 2 { // the second changes nothing
-				if err := table.Write(t.Context(), map[struct{}]nodeAddrs{{}: want}, nil); err != nil {
+				if err := table.Write(t.Context(), map[struct{}]nodeFields{{}: want}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -45,8 +49,11 @@ func TestNodeTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			n := got.(*v1.Node)
-			if addrsOf(n) != want {
-				t.Errorf("addresses = %v", addrsOf(n))
+			if fieldsOf(n) != want {
+				t.Errorf("fields = %+v", fieldsOf(n))
+			}
+			if err := v1.Check(n); err != nil {
+				t.Error(err)
 			}
 			if test.have != nil && n.Labels["rack"] != "r1" {
 				t.Error("the administrator's labels are gone")
@@ -63,12 +70,12 @@ func TestNodeTable(t *testing.T) {
 func TestNodeTableKeeps(t *testing.T) {
 	store := datastore.NewMemory()
 	had, has := nodeAddrs{ipv4: "192.0.2.11/24"}, nodeAddrs{ipv4: "192.0.2.99/24"}
-	table := nodeTable{store: store, name: "n1", wanted: func(have nodeAddrs) nodeAddrs { return have }}
+	table := nodeTable{store: store, name: "n1", wanted: func(have nodeFields) nodeFields { return have }}
 	back := &v1.Node{TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1.NodeSpec{BGP: &v1.NodeBGP{IPv4Address: has.ipv4}}}
 	if _, err := store.Create(t.Context(), back); err != nil {
 		t.Fatal(err)
 	}
-	if err := table.Write(t.Context(), map[struct{}]nodeAddrs{{}: had}, nil); err != nil {
+	if err := table.Write(t.Context(), map[struct{}]nodeFields{{}: {nodeAddrs: had}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := store.Get(t.Context(), datastore.Key{Kind: "Node", Name: "n1"})

@@ -41,7 +41,7 @@ func (a *Agent) drainFile(ctx context.Context, file string) error {
 		return err
 	}
 	var req protocol.Request
-	if err := json.Unmarshal(text, &req); err != nil || req.Verb != protocol.VerbDel || req.ContainerID == "" {
+	if err := json.Unmarshal(text, &req); err != nil || req.Verb != protocol.VerbDel || req.ContainerID == "" || handleOf(req).IsTunnel() {
 		return errors.Join(fmt.Errorf("%s holds no DEL; it is set aside", file), os.Rename(file, file+".bad"))
 	}
 	if err := a.del(ctx, handleOf(req)); err != nil {

@@ -1,20 +1,16 @@
 package agent
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"cairn.network/cairn/agent/calc"
-	"cairn.network/cairn/agent/localapi"
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/kernel"
@@ -54,27 +50,26 @@ func (a *Agent) Status(ctx context.Context) (*v1.NodeStatus, error) {
 	st := &s.Status
 	st.UpdatedAt = metav1.Now()
 	st.Agent = v1.AgentStatus{Version: a.cfg.Version, StartedAt: metav1.NewTime(a.started)}
-	st.Pods = a.pods.Assignments().Len()
+	for as := range a.pods.Assignments().All() {
+		if !as.IsTunnel() {
+			st.Pods++
+		}
+	}
 	counts := a.loop.routes.Status()
 	st.Routes = v1.RouteCounts{Wanted: counts.Wanted, Applied: counts.Applied, Failed: counts.Failed}
-	if state := a.loop.state.Load(); state != nil {
+	state := a.loop.state.Load()
+	if state != nil {
 		st.BGP = a.bgpStatus(state, sessions)
-		st.Issues = state.Issues
+		st.Tunnels = a.tunnelStatus(state)
+		if st.WireGuard, err = a.wireguardStatus(ctx, state); err != nil { // it may have gone just now
+			st.Issues = append(st.Issues, v1.Issue{Object: "tunnel " + kernel.LinkWireGuard, Reason: "its peers can't be told: " + err.Error()})
+		}
+	} else {
+		state = &calc.State{}
 	}
-	st.Issues = append(slices.Clip(st.Issues), a.pods.Issues()...)
+	st.Issues = append(a.issues(state), st.Issues...)
 	st.Conditions = a.conditions.set(a.currentConditions(st)...)
 	return s, nil
-}
-
-// statusText returns the status as JSON, without the time.
-func (a *Agent) statusText(ctx context.Context) (string, error) {
-	s, err := a.Status(ctx)
-	if err != nil {
-		return "", err
-	}
-	s.Status.UpdatedAt = metav1.Time{}
-	text, err := json.Marshal(s.Status)
-	return string(text), err
 }
 
 func (a *Agent) bgpStatus(state *calc.State, sessions map[netip.Addr]bgp.Session) v1.BGPStatus {
@@ -138,80 +133,16 @@ func bgpProblem(b v1.BGPStatus) string {
 
 // failureText names the first of what is not applied and counts the others.
 func (a *Agent) failureText() string {
-	var first string
-	all := a.loop.failures()
-	for k, f := range all {
-		if text := k + ": " + f.Err.Error(); first == "" || text < first {
-			first = text
-		}
+	if err := a.loop.baseErr(); err != nil {
+		return err.Error()
 	}
-	for _, err := range []error{a.loop.sysctls.Err(), a.loop.routes.Err()} {
-		if err != nil {
-			return err.Error()
-		}
+	all := a.loop.allFailures()
+	if len(all) == 0 {
+		return ""
 	}
+	text := all[0].name + ": " + all[0].Err.Error()
 	if n := len(all) - 1; n > 0 {
-		first += fmt.Sprintf(" (and %d more)", n)
+		text += fmt.Sprintf(" (and %d more)", n)
 	}
-	return first
-}
-
-// Routes returns every route that is wanted, learned or in the kernel as Cairn's,
-// in the order of destinations.
-func (a *Agent) Routes(context.Context) ([]localapi.Route, error) {
-	state := a.loop.state.Load()
-	if state == nil {
-		state = &calc.State{}
-	}
-	known, failures := a.loop.routes.Known(), a.loop.routes.Failures()
-	type entry struct {
-		dst netip.Prefix
-		localapi.Route
-	}
-	var all []entry
-	for k, r := range state.Routes.All() {
-		o := state.Origins.At(k)
-		e := entry{k.Dst, localapi.Route{Dst: k.Dst.String(), Origin: string(o.Kind), From: o.From, Type: r.Type.String(), NextHops: hops(r)}}
-		have, there := known[k]
-		if e.InKernel = there && have == r; !e.InKernel {
-			e.Reason = "not written yet"
-			if f, failed := failures[k]; failed {
-				e.Reason = fmt.Sprintf("%v (tried %d times since %s)", f.Err, f.Tries, f.Since.Format(time.TimeOnly))
-			} else if err := a.loop.routes.Err(); err != nil {
-				e.Reason = err.Error()
-			}
-		}
-		all = append(all, e)
-	}
-	for k, r := range known {
-		if state.Routes.Has(k) {
-			continue
-		}
-		e := entry{k.Dst, localapi.Route{Dst: k.Dst.String(), Type: r.Type.String(), NextHops: hops(r), InKernel: true, Reason: "no longer wanted"}}
-		if f, failed := failures[k]; failed {
-			e.Reason += ": " + f.Err.Error()
-		} else if state.Tentative && learned(k, r) {
-			e.Reason = "of an earlier run; stays until BGP has told everything"
-		}
-		all = append(all, e)
-	}
-	for dst, reason := range state.Unused.All() {
-		all = append(all, entry{dst, localapi.Route{Dst: dst.String(), Reason: reason}})
-	}
-	slices.SortStableFunc(all, func(x, y entry) int {
-		return cmp.Or(cmp.Compare(x.dst.Addr().BitLen(), y.dst.Addr().BitLen()), x.dst.Addr().Compare(y.dst.Addr()), cmp.Compare(x.dst.Bits(), y.dst.Bits()))
-	})
-	routes := make([]localapi.Route, len(all))
-	for i, e := range all {
-		routes[i] = e.Route
-	}
-	return routes, nil
-}
-
-func hops(r kernel.Route) []string {
-	var texts []string
-	for _, h := range r.Hops.List() {
-		texts = append(texts, h.String())
-	}
-	return texts
+	return text
 }

@@ -38,6 +38,8 @@ type NodeStatusStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	// BGP is the state of the speaker and its sessions.
 	BGP BGPStatus `json:"bgp,omitzero"`
+	// Tunnels are the tunnel devices that the node needs.
+	Tunnels []TunnelStatus `json:"tunnels,omitempty"`
 	// WireGuard is the state of the WireGuard device and its peers, if there is one.
 	WireGuard *WireGuardStatus `json:"wireguard,omitempty"`
 	// Routes counts the kernel's routes that are Cairn's.
@@ -86,6 +88,33 @@ type BGPPeerStatus struct {
 	LastError string       `json:"lastError,omitempty"`
 	IPv4      PrefixCounts `json:"ipv4,omitzero"`
 	IPv6      PrefixCounts `json:"ipv6,omitzero"`
+}
+
+// States of a tunnel device.
+const (
+	// TunnelUp says that the node sends and receives through the device.
+	TunnelUp = "Up"
+	// TunnelListening says that the node sends nothing through the device any more,
+	// and keeps it for others that may.
+	TunnelListening = "Listening"
+	// TunnelFailing says that the device is not as it should be.
+	TunnelFailing = "Failing"
+)
+
+// TunnelStatus is the state of one tunnel device.
+type TunnelStatus struct {
+	// Device is the link's name.
+	Device string `json:"device"`
+	// Addresses are the device's own, IPv4 first.
+	Addresses []string `json:"addresses,omitempty"`
+	// MTU is the largest packet inside, in bytes.
+	MTU int `json:"mtu"`
+	// RemoteNodes is the number of nodes to which packets are sent through it.
+	RemoteNodes int `json:"remoteNodes"`
+	// State is one of the Tunnel texts.
+	State string `json:"state"`
+	// Message says why it is Failing.
+	Message string `json:"message,omitempty"`
 }
 
 // WireGuardStatus is the state of a node's WireGuard device.

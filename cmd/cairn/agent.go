@@ -65,10 +65,8 @@ answers the CNI plug-in. Stopping it leaves routes and pods as they are.`,
 
 func (f *agentFlags) run(ctx context.Context) error {
 	if f.cleanup {
-		n, err := agent.Cleanup(ctx, linux.NewRoutes())
-		if err == nil {
-			fmt.Printf("removed %d routes\n", n)
-		}
+		n, err := agent.Cleanup(ctx, hostTables())
+		fmt.Println("removed " + n.String())
 		return err
 	}
 	cfg, err := f.parse()
@@ -82,16 +80,20 @@ func (f *agentFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	routes, sysctls := linux.NewRoutes(), linux.NewSysctls()
 	a, err := agent.New(cfg, agent.Drivers{
-		Store: store, Routes: routes, Sysctls: sysctls, Host: linux.NewWatcher(),
-		Conntrack: linux.NewConntrack(), Speaker: gobgp.New(cfg.Log),
+		Store: store, Kernel: hostTables(), Host: linux.NewWatcher(),
+		Conntrack: linux.NewConntrack(), Pods: linux.NewAttacher(), Speaker: gobgp.New(cfg.Log),
 	})
 	if err != nil {
 		return err
 	}
 	cfg.Log.Info("agent starts", "version", version.Current().Version, "node", cfg.Node)
 	return a.Run(ctx)
+}
+
+// hostTables returns the tables of this host's kernel.
+func hostTables() agent.Kernel {
+	return agent.Kernel{Sysctls: linux.NewSysctls(), Routes: linux.NewRoutes()}
 }
 
 // parse checks every setting and says of the first bad one what is wrong.

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+
+	"cairn.network/cairn/kernel"
+)
+
+// observe takes an event of the host. It does not block.
+func (l *loop) observe(e kernel.Event) {
+	news := false
+	for k, v := range e.Routes {
+		news = l.routes.Observe(k, v) || news
+	}
+	for k, v := range e.Neighbours {
+		news = l.neighbours.Observe(k, v) || news
+	}
+	for k, v := range e.Forwarding {
+		news = l.forwarding.Observe(k, v) || news
+	}
+	if e.Rules {
+		l.sets.Doubt()
+		l.elements.Doubt()
+		l.chains.Doubt()
+	}
+	if len(e.Tunnels) > 0 {
+		l.tunnels.Doubt()
+	}
+	if len(e.Down) > 0 {
+		l.forgetLinks(e.Down)
+	}
+	if e.Overrun {
+		for _, t := range l.base {
+			t.Doubt()
+		}
+	}
+	l.mu.Lock()
+	old := l.host
+	l.host = e.Host
+	l.mu.Unlock()
+	if e.Host != old {
+		news = true
+		if old != nil && !sameAddrs(old, e.Host) {
+			l.addrs.Doubt()
+		}
+	}
+	if news || e.Rules || e.Overrun || len(e.Tunnels) > 0 {
+		l.kick()
+	}
+}
+
+// forgetLinks puts in doubt what the kernel drops with a link.
+func (l *loop) forgetLinks(names []string) {
+	l.routes.Forget(func(_ kernel.RouteKey, r kernel.Route) bool {
+		return slices.ContainsFunc(names, r.Hops.Uses)
+	})
+	l.sysctls.Forget(func(k kernel.Sysctl, _ string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return strings.Contains(string(k), "/"+name+"/") })
+	})
+	if slices.Contains(names, kernel.LinkWireGuard) {
+		l.wireguard.Doubt() // of the peers nothing else tells
+	}
+}
+
+// sameAddrs says whether the tunnel devices have the same addresses in both.
+func sameAddrs(a, b *kernel.Host) bool {
+	in := func(x, y *kernel.Host) bool {
+		for addr := range x.Addrs {
+			if _, both := y.Addrs[addr]; !both && slices.Contains(kernel.TunnelLinks(), addr.Link) {
+				return false
+			}
+		}
+		return true
+	}
+	return in(a, b) && in(b, a)
+}
