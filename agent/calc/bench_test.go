@@ -18,38 +18,60 @@ import (
 // cluster returns what node n0 of a cluster sees: half of the nodes are in its
 // subnet, the others are told by the router; each has one block; 30 pods here.
 func cluster(nodes int) Inputs {
-	host := &kernel.Host{
+	router := netip.MustParseAddr("172.16.0.1")
+	rib := &bgp.RIB{Routes: map[netip.Prefix][]bgp.LearnedPath{}, Complete: true}
+	for i := 1; i < nodes; i += 2 {
+		rib.Routes[blockCIDR(i)] = []bgp.LearnedPath{{Peer: router, NextHop: router, LocalPref: 100}}
+	}
+	objects := append(clusterObjects(nodes, nodes, false),
+		&v1.IPPool{TypeMeta: typeMeta("IPPool"), ObjectMeta: metav1.ObjectMeta{Name: "pods"}, Spec: v1.IPPoolSpec{CIDR: "10.0.0.0/8", BlockSize: 26}},
+		&v1.BGPPeer{
+			TypeMeta: typeMeta("BGPPeer"), ObjectMeta: metav1.ObjectMeta{Name: "tor"},
+			Spec: v1.BGPPeerSpec{PeerIP: router.String(), ASNumber: 65001},
+		})
+	in := Inputs{Node: "n0", Store: datastore.NewSnapshot(objects...), Pods: ipam.NewAssignments(), Host: benchHost(), RIB: rib}
+	for range 30 {
+		in.Pods, in.Host = withPod(in)
+	}
+	return in
+}
+
+// overlay returns what node n0 sees of a cluster whose packets all travel by
+// VXLAN, without peers or in a full mesh.
+func overlay(nodes, blocks int, mesh bool) Inputs {
+	objects := append(clusterObjects(nodes, blocks, mesh), &v1.IPPool{
+		TypeMeta: typeMeta("IPPool"), ObjectMeta: metav1.ObjectMeta{Name: "pods"},
+		Spec: v1.IPPoolSpec{CIDR: "10.0.0.0/8", BlockSize: 26, VXLANMode: v1.EncapAlways},
+	})
+	device := ipam.Assignment{Handle: ipam.TunnelHandle(kernel.LinkVXLAN4), IPv4: blockCIDR(0).Addr()}
+	return Inputs{
+		Node: "n0", Store: datastore.NewSnapshot(objects...), Pods: ipam.NewAssignments(device), Host: benchHost(),
+		RIB: &bgp.RIB{Complete: true},
+	}
+}
+
+func benchHost() *kernel.Host {
+	return &kernel.Host{
 		Links: map[string]kernel.Link{"eth0": {Name: "eth0", MTU: 1500, Up: true}},
 		Addrs: map[kernel.Addr]struct{}{{Link: "eth0", Prefix: nodeAddress(0)}: {}},
 		Foreign: map[kernel.RouteKey]kernel.Route{
 			{Table: kernel.MainTable, Dst: nodeAddress(0).Masked()}: {Hops: kernel.Hops(kernel.NextHop{Link: "eth0"})},
 		},
 	}
-	router := netip.MustParseAddr("172.16.0.1")
-	rib := &bgp.RIB{Routes: map[netip.Prefix][]bgp.LearnedPath{}, Complete: true}
-	var objects []v1.Object
+}
+
+func clusterObjects(nodes, blocks int, mesh bool) []v1.Object {
+	objects := []v1.Object{&v1.BGPConfiguration{
+		TypeMeta: typeMeta("BGPConfiguration"), ObjectMeta: metav1.ObjectMeta{Name: v1.DefaultName},
+		Spec: v1.BGPConfigurationSpec{NodeToNodeMeshEnabled: &mesh},
+	}}
 	for i := range nodes {
-		objects = append(objects, nodeObject(i), blockObject(i))
-		if i%2 == 1 {
-			rib.Routes[blockCIDR(i)] = []bgp.LearnedPath{{Peer: router, NextHop: router, LocalPref: 100}}
-		}
+		objects = append(objects, nodeObject(i))
 	}
-	mesh := false
-	objects = append(objects,
-		&v1.IPPool{TypeMeta: typeMeta("IPPool"), ObjectMeta: metav1.ObjectMeta{Name: "pods"}, Spec: v1.IPPoolSpec{CIDR: "10.0.0.0/8", BlockSize: 26}},
-		&v1.BGPConfiguration{
-			TypeMeta: typeMeta("BGPConfiguration"), ObjectMeta: metav1.ObjectMeta{Name: v1.DefaultName},
-			Spec: v1.BGPConfigurationSpec{NodeToNodeMeshEnabled: &mesh},
-		},
-		&v1.BGPPeer{
-			TypeMeta: typeMeta("BGPPeer"), ObjectMeta: metav1.ObjectMeta{Name: "tor"},
-			Spec: v1.BGPPeerSpec{PeerIP: router.String(), ASNumber: 65001},
-		})
-	in := Inputs{Node: "n0", Store: datastore.NewSnapshot(objects...), Pods: ipam.NewAssignments(), Host: host, RIB: rib}
-	for range 30 {
-		in.Pods, in.Host = withPod(in)
+	for i := range blocks {
+		objects = append(objects, blockObject(i, i%nodes))
 	}
-	return in
+	return objects
 }
 
 func typeMeta(kind string) metav1.TypeMeta {
@@ -65,7 +87,10 @@ func nodeAddress(i int) netip.Prefix {
 func nodeObject(i int) *v1.Node {
 	return &v1.Node{
 		TypeMeta: typeMeta("Node"), ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("n%d", i)},
-		Spec: v1.NodeSpec{BGP: &v1.NodeBGP{IPv4Address: nodeAddress(i).String()}},
+		Spec: v1.NodeSpec{
+			BGP:                 &v1.NodeBGP{IPv4Address: nodeAddress(i).String()},
+			IPv4VXLANTunnelAddr: blockCIDR(i).Addr().String(), VXLANTunnelMACAddr: fmt.Sprintf("66:00:00:00:%02x:%02x", i>>8, i&255),
+		},
 	}
 }
 
@@ -73,9 +98,9 @@ func blockCIDR(i int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 10), byte(i >> 2), byte(i << 6)}), 26)
 }
 
-func blockObject(i int) *v1.IPAMBlock {
+func blockObject(i, node int) *v1.IPAMBlock {
 	cidr := blockCIDR(i)
-	name := fmt.Sprintf("n%d", i)
+	name := fmt.Sprintf("n%d", node)
 	o := &v1.IPAMBlock{
 		TypeMeta: typeMeta("IPAMBlock"), ObjectMeta: metav1.ObjectMeta{Name: v1.BlockName(cidr)},
 		Spec: v1.IPAMBlockSpec{CIDR: cidr.String(), Pool: "pods", Node: name, State: v1.BlockConfirmed},
@@ -106,39 +131,65 @@ func withPod(in Inputs) (*ipam.Assignments, *kernel.Host) {
 	return ipam.NewAssignments(list...), &host
 }
 
-func BenchmarkDesired(b *testing.B) {
-	for _, nodes := range []int{100, 1000, 10000} {
-		in := cluster(nodes)
-		b.Run(fmt.Sprintf("nodes=%d/cold", nodes), func(b *testing.B) {
-			for b.Loop() {
-				Desired(in)
-			}
-		})
+// BenchmarkFirst is the first computation, without anything kept.
+func BenchmarkFirst(b *testing.B) {
+	for _, size := range []struct{ nodes, blocks int }{{100, 100}, {1_000, 1_000}, {1_000, 10_000}, {10_000, 10_000}} {
+		for _, mode := range []string{"plain", "vxlan"} {
+			b.Run(fmt.Sprintf("nodes=%d/blocks=%d/%s", size.nodes, size.blocks, mode), func(b *testing.B) {
+				in := overlay(size.nodes, size.blocks, false)
+				if mode == "plain" {
+					in = cluster(size.nodes)
+				}
+				for b.Loop() {
+					Desired(in)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkChange is the computation after one change.
+func BenchmarkChange(b *testing.B) {
+	for _, nodes := range []int{100, 1_000, 10_000} {
+		in, meshed := overlay(nodes, nodes, false), overlay(nodes, nodes, true)
 		change := func(name string, variants ...Inputs) {
 			b.Run(fmt.Sprintf("nodes=%d/%s", nodes, name), func(b *testing.B) {
 				var c Calculator
+				for _, in := range variants {
+					c.Desired(in)
+				}
 				for i := 0; b.Loop(); i++ {
 					c.Desired(variants[i%len(variants)])
 				}
 			})
 		}
-		moved := blockObject(1)
-		moved.Spec.Node = "n2"
-		change("block", mirrored(b, in, moved)...)
-		filled := blockObject(1)
+		moved := nodeObject(1)
+		moved.Spec.BGP.IPv4Address = "172.18.0.1/16"
+		change("address", mirrored(b, in, moved)...)
+		moved = nodeObject(1)
+		moved.Spec.BGP.IPv4Address = "172.18.0.1/16"
+		change("address in the mesh", mirrored(b, meshed, moved)...)
+		vtep := nodeObject(1)
+		vtep.Spec.VXLANTunnelMACAddr = "66:00:00:00:ff:ff"
+		change("vtep", mirrored(b, in, vtep)...)
+		change("new block", mirrored(b, in, blockObject(nodes, 1))...)
+		taken := blockObject(1, 2)
+		change("block", mirrored(b, in, taken)...)
+		filled := blockObject(1, 1)
 		filled.Spec.Allocations = filled.Spec.Allocations[:5]
 		change("allocation", mirrored(b, in, filled)...)
-		more := in
-		more.Pods, more.Host = withPod(in)
-		change("pod", in, more)
-		rib := in
-		rib.RIB = &bgp.RIB{Routes: maps.Clone(in.RIB.Routes), Complete: true}
+		plain := cluster(nodes)
+		more := plain
+		more.Pods, more.Host = withPod(plain)
+		change("pod", plain, more)
+		rib := plain
+		rib.RIB = &bgp.RIB{Routes: maps.Clone(plain.RIB.Routes), Complete: true}
 		delete(rib.RIB.Routes, blockCIDR(1))
-		change("rib", in, rib)
+		change("rib", plain, rib)
 	}
 }
 
-// mirrored returns the input twice, before and after a change of one object, with
+// mirrored returns the input twice, before and after one object is set, with
 // snapshots that share what did not change.
 func mirrored(b *testing.B, in Inputs, o v1.Object) []Inputs {
 	b.Helper()
@@ -155,13 +206,16 @@ func mirrored(b *testing.B, in Inputs, o v1.Object) []Inputs {
 		<-mirror.Changed()
 	}
 	key := datastore.KeyOf(o)
-	old, err := store.Get(b.Context(), key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	o.SetResourceVersion(old.GetResourceVersion())
-	if _, err := store.Update(b.Context(), o); err != nil {
-		b.Fatal(err)
+	if old, err := store.Get(b.Context(), key); err != nil {
+		_, err = store.Create(b.Context(), o)
+		if err != nil {
+			b.Fatal(err)
+		}
+	} else {
+		o.SetResourceVersion(old.GetResourceVersion())
+		if _, err := store.Update(b.Context(), o); err != nil {
+			b.Fatal(err)
+		}
 	}
 	after := before
 	for after.Store == before.Store {
