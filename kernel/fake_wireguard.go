@@ -28,8 +28,11 @@ type fakeWireGuard struct {
 // encrypting returns the WireGuard device, or ENODEV. f.mu is held.
 func (f *Fake) encrypting() (*fakeWireGuard, error) {
 	l, exists := f.links[LinkWireGuard]
-	if !exists || l.Kind != string(WireGuard) || l.Alias != TunnelAlias {
+	switch {
+	case !exists:
 		return nil, fmt.Errorf("link %s: %w", LinkWireGuard, syscall.ENODEV)
+	case l.Kind != string(WireGuard) || !IsTunnelLink(l):
+		return nil, fmt.Errorf("link %s: %w: %w", LinkWireGuard, ErrForeign, syscall.ENODEV)
 	}
 	if f.wireguard.index != l.Index {
 		f.wireguard = fakeWireGuard{

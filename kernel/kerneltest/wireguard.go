@@ -39,10 +39,11 @@ func RunWireGuard(t *testing.T, newWorld func(t *testing.T) WireGuardWorld) {
 		name string
 		run  func(t *testing.T, w WireGuardWorld)
 	}{
-		{"no device", func(t *testing.T, w WireGuardWorld) { wantNoDevice(t, w) }},
+		{"no device", func(t *testing.T, w WireGuardWorld) { wantNoDevice(t, w, syscall.ENODEV) }},
 		{"another's device", func(t *testing.T, w WireGuardWorld) {
 			w.AddForeignDevice(t)
-			wantNoDevice(t, w)
+			wantNoDevice(t, w, syscall.ENODEV)
+			wantNoDevice(t, w, kernel.ErrForeign)
 		}},
 		{"a device has a key of its own", deviceKey},
 		{"peers read back equal", peersReadBack},
@@ -123,10 +124,10 @@ func wantPeers(t testing.TB, w WireGuardWorld, want map[kernel.WireGuardKey]kern
 	wantTable(t, "peers", w.Encryption().Peers(), want)
 }
 
-func wantNoDevice(t *testing.T, w WireGuardWorld) {
+func wantNoDevice(t *testing.T, w WireGuardWorld, why error) {
 	e := w.Encryption()
-	if _, err := e.Key(t.Context()); !errors.Is(err, syscall.ENODEV) {
-		t.Errorf("key: %v, want ENODEV", err)
+	if _, err := e.Key(t.Context()); !errors.Is(err, why) {
+		t.Errorf("key: %v, want %v", err, why)
 	}
 	if traffic, err := e.Traffic(t.Context()); err != nil || len(traffic) > 0 {
 		t.Errorf("traffic is %v, %v; want none", traffic, err)
@@ -135,7 +136,7 @@ func wantNoDevice(t *testing.T, w WireGuardWorld) {
 	peers := peerShapes()
 	want := make(map[kernel.WireGuardKey]error)
 	for k := range peers {
-		want[k] = syscall.ENODEV
+		want[k] = why
 	}
 	wantFailures(t, e.Peers().Write(t.Context(), peers, []kernel.WireGuardKey{PeerKey(9)}), "set", want)
 	Put(t, e.Peers(), nil)
@@ -159,7 +160,7 @@ func deviceKey(t *testing.T, w WireGuardWorld) {
 			t.Errorf("key became %v, %v; want %v", again, err, key)
 		}
 		w.DelLink(t, kernel.LinkWireGuard)
-		wantNoDevice(t, w)
+		wantNoDevice(t, w, syscall.ENODEV)
 	}
 }
 

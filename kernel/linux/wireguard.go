@@ -153,7 +153,7 @@ func (c config) wireGuardIndex(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("link %s: %w", kernel.LinkWireGuard, refusal(err))
 	}
 	if l.Type() != string(kernel.WireGuard) || l.Attrs().Alias != kernel.TunnelAlias {
-		return 0, fmt.Errorf("link %s is another's: %w", kernel.LinkWireGuard, unix.ENODEV)
+		return 0, fmt.Errorf("link %s: %w: %w", kernel.LinkWireGuard, kernel.ErrForeign, unix.ENODEV)
 	}
 	return l.Attrs().Index, nil
 }
