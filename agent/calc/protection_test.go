@@ -93,14 +93,14 @@ func TestProtection(t *testing.T) {
 			if again := p.protection(tt.in); again != got {
 				t.Error("the same input gives other maps")
 			}
-			write(t, got)
+			writeToFake(t, got)
 		})
 	}
 }
 
-// write writes the protection to a fake kernel, which refuses what doesn't fit
+// writeToFake writes the protection to a fake kernel, which refuses what doesn't fit
 // together.
-func write(t *testing.T, p protection) {
+func writeToFake(t *testing.T, p protection) {
 	t.Helper()
 	f := kernel.NewFake()
 	kerneltest.Put(t, f.Sets(), p.sets.Plain())
@@ -141,7 +141,7 @@ func TestProtectionHasNoHistory(t *testing.T) {
 			t.Fatalf("step %d (-from scratch +edited):\n%s", step, diff)
 		}
 		if step%100 == 0 {
-			write(t, got)
+			writeToFake(t, got)
 		}
 	}
 }
