@@ -310,35 +310,73 @@ func TestMirrorFails(t *testing.T) {
 	}
 }
 
-// BenchmarkMirror measures a change of one of n objects, from the write to the
+// mirrored runs a mirror of n pools until the test ends. It returns what changes
+// the i-th of them and waits for the snapshot that holds it.
+func mirrored(t testing.TB, n int) (set func(i int)) {
+	objects := make([]v1.Object, n)
+	for i := range objects {
+		p := pool(fmt.Sprintf("p%d", i))
+		p.ResourceVersion = "0"
+		objects[i] = p
+	}
+	s := script{events: make(chan datastore.Event)}
+	m := datastore.NewMirror(s, "IPPool")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	s.events <- datastore.Event{All: objects}
+	for m.Snapshot() == nil {
+		<-m.Changed()
+	}
+	revision := 0
+	return func(i int) {
+		revision++
+		p := pool(fmt.Sprintf("p%d", i%n))
+		p.ResourceVersion = fmt.Sprint(revision)
+		s.events <- datastore.Event{Set: p}
+		for {
+			<-m.Changed()
+			if got, _ := datastore.Get[*v1.IPPool](m.Snapshot(), "", p.Name); got == p {
+				return
+			}
+		}
+	}
+}
+
+// BenchmarkMirror measures a change of one of n objects, from the event to the
 // snapshot that holds it.
 func BenchmarkMirror(b *testing.B) {
 	for _, n := range []int{100, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			objects := make([]v1.Object, n)
-			for i := range objects {
-				p := pool(fmt.Sprintf("p%d", i))
-				p.ResourceVersion = "0"
-				objects[i] = p
+			set := mirrored(b, n)
+			for i := 0; b.Loop(); i++ {
+				set(i)
 			}
-			s := script{events: make(chan datastore.Event)}
-			m := datastore.NewMirror(s, "IPPool")
-			ctx, cancel := context.WithCancel(b.Context())
-			done := make(chan error)
-			go func() { done <- m.Run(ctx) }()
-			s.events <- datastore.Event{All: objects}
-			for m.Snapshot() == nil {
-				<-m.Changed()
-			}
-			for i := range b.N {
-				p := pool(fmt.Sprintf("p%d", i%n))
-				p.ResourceVersion = fmt.Sprint(i + 1)
-				s.events <- datastore.Event{Set: p}
-				<-m.Changed()
-			}
-			cancel()
-			<-done
 		})
+	}
+}
+
+// TestMirrorCost compares a change of one object among few and among many: copying
+// the many would take a thousand times as long.
+func TestMirrorCost(t *testing.T) {
+	median := func(n int) time.Duration {
+		set := mirrored(t, n)
+		var took []time.Duration
+		for i := range 201 {
+			start := time.Now()
+			set(i)
+			took = append(took, time.Since(start))
+		}
+		slices.Sort(took)
+		return took[len(took)/2]
+	}
+	few, many := median(50), median(50_000)
+	if many > 50*few {
+		t.Errorf("one object among 50,000 takes %v, among 50 %v", many, few)
 	}
 }
 

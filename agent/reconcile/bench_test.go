@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
+	"time"
 
 	"cairn.network/cairn/immutable"
 )
@@ -51,7 +53,7 @@ func (brokenKey) Error() string    { return "broken" }
 func (e brokenKey) FailedKey() any { return e.key }
 
 // tracked returns a tracker that has applied n keys.
-func tracked(b *testing.B, n int) (*sink, *Tracker[key, value], immutable.Map[key, value]) {
+func tracked(b testing.TB, n int) (*sink, *Tracker[key, value], immutable.Map[key, value]) {
 	var e immutable.Editor[key, value]
 	s := &sink{have: map[key]value{}}
 	for i := range n {
@@ -76,30 +78,52 @@ func BenchmarkOneKey(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			_, t, want := tracked(b, n)
-			oneKey(b, t, want, n)
+			for i := 0; b.Loop(); i++ {
+				want = oneKey(b, t, want, i, n)
+			}
 		})
 		b.Run(fmt.Sprint(n, " while another fails"), func(b *testing.B) {
 			b.ReportAllocs()
 			s, t, want := tracked(b, n)
 			s.broken = map[key]bool{numbered(n): true}
 			want = want.With(numbered(n), value{1})
-			t.Want(want, nil)
-			oneKey(b, t, want, n)
+			for i := 0; b.Loop(); i++ {
+				want = oneKey(b, t, want, i, n)
+			}
 		})
 	}
 }
 
-func oneKey(b *testing.B, t *Tracker[key, value], want immutable.Map[key, value], n int) {
-	steps := []Step{t}
-	for i := 0; b.Loop(); i++ {
-		want = want.With(numbered(i%n), value{byte(i), byte(i >> 8), byte(i >> 16)})
-		t.Want(want, nil)
-		if _, err := Pass(b.Context(), steps, nil); err != nil {
-			b.Fatal(err)
+// oneKey makes one of n keys another, and returns what is wanted then.
+func oneKey(b testing.TB, t *Tracker[key, value], want immutable.Map[key, value], i, n int) immutable.Map[key, value] {
+	want = want.With(numbered(i%n), value{1, byte(i), byte(i >> 8), byte(i >> 16)})
+	t.Want(want, nil)
+	if _, err := Pass(b.Context(), []Step{t}, nil); err != nil {
+		b.Fatal(err)
+	}
+	if s := t.Status(); s.Wanted-s.Applied > 1 {
+		b.Fatalf("%+v", s)
+	}
+	return want
+}
+
+// TestCostFollowsChange compares a pass with one changed key over a small and a
+// large table: walking the large one would take a thousand times as long.
+func TestCostFollowsChange(t *testing.T) {
+	median := func(n int) time.Duration {
+		_, tracker, want := tracked(t, n)
+		var took []time.Duration
+		for i := range 201 {
+			start := time.Now()
+			want = oneKey(t, tracker, want, i, n)
+			took = append(took, time.Since(start))
 		}
-		if s := t.Status(); s.Wanted-s.Applied > 1 {
-			b.Fatalf("%+v", s)
-		}
+		slices.Sort(took)
+		return took[len(took)/2]
+	}
+	small, large := median(100), median(100_000)
+	if large > 50*small {
+		t.Errorf("one key among 100,000 takes %v, among 100 %v", large, small)
 	}
 }
 

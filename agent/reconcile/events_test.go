@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"testing"
@@ -357,6 +358,41 @@ func TestRetryNow(t *testing.T) {
 		a.RetryNow()
 		if _, err := Pass(t.Context(), []Step{a}, nil); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestFailInCompany holds that many keys that fail cost few tries, though they began
+// to fail one after the other.
+func TestFailInCompany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		w, a := newWorld("a", &log, map[string]int{})
+		var want immutable.Editor[string, int]
+		for i := range 300 {
+			k := fmt.Sprint(i)
+			w.fail[k] = errors.New("no")
+			want.Set(k, 1)
+			a.Want(want.Map(), nil)
+			Pass(t.Context(), []Step{a}, nil)
+			time.Sleep(37 * time.Millisecond)
+		}
+		time.Sleep(10 * maxRetry) // all come to wait as long as they can
+		passes := 0
+		for start := time.Now(); time.Since(start) < 20*maxRetry; passes++ {
+			retry, err := Pass(t.Context(), []Step{a}, nil)
+			if err != nil || !retry.After(time.Now()) {
+				t.Fatalf("Pass = %v, %v", retry, err)
+			}
+			time.Sleep(time.Until(retry))
+		}
+		if limit := 20*4 + 20; passes > limit {
+			t.Errorf("%d passes in %v, want %d at most", passes, 20*maxRetry, limit)
+		}
+		clear(w.fail)
+		time.Sleep(maxRetry)
+		if retry, err := Pass(t.Context(), []Step{a}, nil); err != nil || !retry.IsZero() || a.Status().Applied != 300 {
+			t.Errorf("mended: Pass = %v, %v, %d applied", retry, err, a.Status().Applied)
 		}
 	})
 }

@@ -5,8 +5,9 @@
 // It guarantees that additions and changes of all tables go before any deletion,
 // in the order of the tables, deletions in the reverse order; that a key that
 // fails does not stop its neighbours and is tried again with a growing delay;
-// and that a pass over an unchanged world writes nothing. It leaves to the caller
-// what is wanted and when to pass. One goroutine passes; anyone may ask.
+// that a pass over an unchanged world writes nothing; and that a pass which need
+// not read costs what is wrong, whatever the size of the tables. It leaves to the
+// caller what is wanted and when to pass. One goroutine passes; anyone may ask.
 package reconcile
 
 import (

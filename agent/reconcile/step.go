@@ -36,9 +36,12 @@ func (t *Tracker[K, V]) set(ctx context.Context) error {
 			t.foreign++
 		}
 	}
-	clear(t.disturbed)
-	set := map[K]V{}
-	for k := range immutable.Diff(t.want, t.known.Map()) {
+	if len(t.disturbed) > 0 {
+		t.disturbed = map[K]struct{}{} // cleared, it would stay as large as it was
+	}
+	known := t.known.Map()
+	set := make(map[K]V, max(0, t.want.Len()-known.Len()))
+	for k := range immutable.Diff(t.want, known) {
 		if v, wanted := t.want.Get(k); wanted && t.due(k, now) {
 			set[k] = v
 		}

@@ -83,8 +83,8 @@ func (t *Tracker[K, V]) void(clean bool) {
 
 // Want sets what the table should hold. What is there and not wanted is deleted
 // unless keep, which may be nil, says true; it is asked anew in each pass, of such
-// keys only. It is best to make want from the one before: its cost is that of
-// what they differ by.
+// keys only, and must not ask this tracker anything. It is best to make want from
+// the one before: the cost is that of what they differ by.
 func (t *Tracker[K, V]) Want(want immutable.Map[K, V], keep func(K, V) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,7 +142,8 @@ func (t *Tracker[K, V]) note(k K, v *V) bool {
 }
 
 // Forget puts those keys in doubt for which f says true: they are written again
-// if wanted. It asks f of every key that is known.
+// if wanted. It asks f of every key that is known; f must not ask this tracker
+// anything.
 func (t *Tracker[K, V]) Forget(f func(K, V) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
