@@ -40,7 +40,7 @@ var floors = []floor{
 	{1, "datastore/storetest", nil, "the suite of every store"},
 	{1, "kernel/kerneltest", nil, "the suite of every kernel"},
 	{1, "bgp/bgptest", nil, "the suite of every speaker"},
-	{1, "kernel/linux", []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/mdlayher/netlink", "github.com/google/nftables", "golang.org/x/sys/unix", "golang.zx2c4.com/wireguard/wgctrl"}, "the driver of the kernel"},
+	{1, "kernel/linux", []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/mdlayher/netlink", "github.com/google/nftables", "golang.org/x/sys/unix", "golang.zx2c4.com/wireguard/wgctrl", "github.com/safchain/ethtool"}, "the driver of the kernel"},
 	{1, "kernel/linux/needs", []string{"github.com/vishvananda/netlink", "golang.org/x/sys/unix"}, "what a test needs of the kernel"},
 	{1, "bgp/gobgp", []string{"github.com/osrg/gobgp"}, "the driver of the speaker"},
 	{1, "datastore/etcd", []string{"go.etcd.io/etcd/client", "go.etcd.io/etcd/api", "google.golang.org/grpc", "go.uber.org/zap"}, "the driver of etcd"},

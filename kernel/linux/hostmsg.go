@@ -81,19 +81,17 @@ type address struct {
 	prefix netip.Prefix
 }
 
-// parseAddress returns the address that a message tells, and whether the host
-// can use it: while its uniqueness is in doubt it can't (RFC 4862, section 5.4),
-// unless it was declared optimistic (RFC 4429).
-func parseAddress(data []byte) (a address, usable bool, err error) {
+// parseAddress returns the address that a message tells, and its flags (IFA_FLAGS).
+func parseAddress(data []byte) (a address, flags uint32, err error) {
 	if len(data) < unix.SizeofIfAddrmsg {
-		return address{}, false, errShort
+		return address{}, 0, errShort
 	}
-	flags := uint32(data[2])
+	flags = uint32(data[2])
 	a.index = binary.NativeEndian.Uint32(data[4:])
 	var ip, local netip.Addr
 	attrs, err := netlink.NewAttributeDecoder(data[unix.SizeofIfAddrmsg:])
 	if err != nil {
-		return address{}, false, fmt.Errorf("decode address: %w", err)
+		return address{}, 0, fmt.Errorf("decode address: %w", err)
 	}
 	for attrs.Next() {
 		switch attrs.Type() {
@@ -106,12 +104,17 @@ func parseAddress(data []byte) (a address, usable bool, err error) {
 		}
 	}
 	if err := attrs.Err(); err != nil {
-		return address{}, false, fmt.Errorf("decode address: %w", err)
+		return address{}, 0, fmt.Errorf("decode address: %w", err)
 	}
 	if local.IsValid() {
 		ip = local
 	}
 	a.prefix = netip.PrefixFrom(ip, int(data[1]))
-	usable = flags&unix.IFA_F_DADFAILED == 0 && (flags&unix.IFA_F_TENTATIVE == 0 || flags&unix.IFA_F_OPTIMISTIC != 0)
-	return a, usable, nil
+	return a, flags, nil
+}
+
+// usable says whether the host can use an address: while its uniqueness is in doubt
+// it can't (RFC 4862, section 5.4), unless it was declared optimistic (RFC 4429).
+func usable(flags uint32) bool {
+	return flags&unix.IFA_F_DADFAILED == 0 && (flags&unix.IFA_F_TENTATIVE == 0 || flags&unix.IFA_F_OPTIMISTIC != 0)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/mdlayher/netlink"
@@ -22,6 +23,8 @@ type hostState struct {
 	links   map[uint32]linkState
 	addrs   map[address]struct{}
 	foreign map[kernel.RouteKey]foreignRoute
+	release string
+	driver  func(link string) string // asks the kernel
 
 	host  *kernel.Host // as last told; nil at first
 	event kernel.Event // what to tell next, without the host
@@ -39,22 +42,20 @@ type foreignRoute struct {
 // load reads everything.
 func (s *hostState) load(ctx context.Context, conn *netlink.Conn) error {
 	before := s.links
-	links := make(map[uint32]linkState)
-	err := dump(ctx, conn, linkRequest(), func() { clear(links) }, func(m netlink.Message) error {
-		l, ok, err := parseLink(m.Data)
-		if ok {
-			links[uint32(l.Index)] = l
-		}
-		return err
-	})
+	all, err := listLinks(ctx, conn, func(kernel.Link) bool { return true })
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
+	}
+	links := make(map[uint32]linkState, len(all))
+	for _, l := range all {
+		index := uint32(l.Index)
+		links[index] = s.withDriver(l, before[index])
 	}
 	addrs := make(map[address]struct{})
 	addrRequest := netlink.Message{Header: netlink.Header{Type: unix.RTM_GETADDR}, Data: make([]byte, unix.SizeofIfAddrmsg)}
 	err = dump(ctx, conn, addrRequest, func() { clear(addrs) }, func(m netlink.Message) error {
-		a, usable, err := parseAddress(m.Data)
-		if usable {
+		a, flags, err := parseAddress(m.Data)
+		if err == nil && usable(flags) {
 			addrs[a] = struct{}{}
 		}
 		return err
@@ -70,6 +71,18 @@ func (s *hostState) load(ctx context.Context, conn *netlink.Conn) error {
 	}
 	s.newLinks, s.newAddrs, s.doubtAll = true, true, false
 	return s.loadRoutes(ctx, conn)
+}
+
+// withDriver adds the driver of a physical link, which keeps it as long as it lives.
+func (s *hostState) withDriver(l, before linkState) linkState {
+	switch {
+	case l.Kind != "" || l.Name == "lo":
+	case l.Index == before.Index && before.Driver != "":
+		l.Driver = before.Driver
+	default:
+		l.Driver = s.driver(l.Name)
+	}
+	return l
 }
 
 // loadRoutes reads the foreign routes.
@@ -121,11 +134,11 @@ func (s *hostState) apply(m netlink.Message) error {
 		}
 		s.applyLink(l, m.Header.Type == unix.RTM_DELLINK)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		a, usable, err := parseAddress(m.Data)
+		a, flags, err := parseAddress(m.Data)
 		if err != nil {
 			return err
 		}
-		s.applyAddress(a, usable && m.Header.Type == unix.RTM_NEWADDR)
+		s.applyAddress(a, usable(flags) && m.Header.Type == unix.RTM_NEWADDR)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok, err := parseRoute(m.Data, s.linkName)
 		if err != nil || !ok || r.key.Table == unix.RT_TABLE_LOCAL {
@@ -136,6 +149,13 @@ func (s *hostState) apply(m netlink.Message) error {
 		} else {
 			s.applyRoute(r, m.Header.Flags&netlink.Replace != 0)
 		}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		n, err := parseNeighbour(m.Data)
+		if err != nil {
+			return err
+		}
+		n.permanent = n.permanent && m.Header.Type == unix.RTM_NEWNEIGH
+		s.applyNeighbour(n)
 	}
 	return nil
 }
@@ -157,6 +177,10 @@ func (s *hostState) down(l linkState) {
 func (s *hostState) applyLink(l linkState, gone bool) {
 	index := uint32(l.Index)
 	old, existed := s.links[index]
+	s.touch(l.Link)
+	if existed {
+		s.touch(old.Link)
+	}
 	if gone {
 		if !existed {
 			return
@@ -172,6 +196,7 @@ func (s *hostState) applyLink(l linkState, gone bool) {
 		}
 		return
 	}
+	l = s.withDriver(l, old)
 	if existed && l == old {
 		return
 	}
@@ -245,6 +270,33 @@ func (s *hostState) applyNoRoute(m routeMessage) {
 	}
 }
 
+// touch notes that something was told of a link, if it is a tunnel device.
+func (s *hostState) touch(l kernel.Link) {
+	if kernel.ConcernsTunnels(l) && !slices.Contains(s.event.Tunnels, l.Name) {
+		s.event.Tunnels = append(s.event.Tunnels, l.Name)
+	}
+}
+
+// applyNeighbour notes an event of an entry on a tunnel device of ours.
+func (s *hostState) applyNeighbour(n neighbourMessage) {
+	l, ok := s.links[n.index]
+	if !ok || !kernel.IsTunnelLink(l.Link) {
+		return
+	}
+	if k, mac, ok := n.neighbour(l.Name); ok {
+		if s.event.Neighbours == nil {
+			s.event.Neighbours = make(map[kernel.Neighbour]*kernel.MAC)
+		}
+		s.event.Neighbours[k] = mac
+	}
+	if k, node, ok := n.forwarding(l.Name); ok {
+		if s.event.Forwarding == nil {
+			s.event.Forwarding = make(map[kernel.Forwarding]*netip.Addr)
+		}
+		s.event.Forwarding[k] = node
+	}
+}
+
 // changed notes an event of a route of ours.
 func (s *hostState) changed(k kernel.RouteKey, r *kernel.Route) {
 	if s.event.Routes == nil {
@@ -253,11 +305,18 @@ func (s *hostState) changed(k kernel.RouteKey, r *kernel.Route) {
 	s.event.Routes[k] = r
 }
 
+// silent says whether there is nothing to tell but the host.
+func (s *hostState) silent() bool {
+	e := &s.event
+	return e.Routes == nil && e.Neighbours == nil && e.Forwarding == nil && e.Tunnels == nil &&
+		!e.Rules && e.Down == nil && !e.Overrun
+}
+
 // take returns what there is to tell, and false when that is nothing. Maps that
 // did not change are shared with the host told before.
 func (s *hostState) take() (kernel.Event, bool) {
 	if s.host == nil {
-		s.host = &kernel.Host{}
+		s.host = &kernel.Host{Release: s.release}
 		s.newLinks, s.newAddrs, s.newForeign = true, true, true
 	}
 	if s.newLinks || s.newAddrs || s.newForeign {
@@ -281,7 +340,7 @@ func (s *hostState) take() (kernel.Event, bool) {
 			}
 		}
 		s.host = &next
-	} else if s.event.Routes == nil && s.event.Down == nil && !s.event.Overrun {
+	} else if s.silent() {
 		return kernel.Event{}, false
 	}
 	e := s.event

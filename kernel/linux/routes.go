@@ -101,12 +101,12 @@ func (t *routes) Write(ctx context.Context, set map[kernel.RouteKey]kernel.Route
 	w.doubled = maps.Clone(t.doubled)
 	t.mu.Unlock()
 	if err := w.set(set); err != nil {
-		return errors.Join(append(w.failed, fmt.Errorf("write routes: %w", err))...)
+		return errors.Join(append(w.failures, fmt.Errorf("write routes: %w", err))...)
 	}
 	if err := w.delete(del); err != nil {
-		return errors.Join(append(w.failed, fmt.Errorf("write routes: %w", err))...)
+		return errors.Join(append(w.failures, fmt.Errorf("write routes: %w", err))...)
 	}
-	return errors.Join(w.failed...)
+	return errors.Join(w.failures...)
 }
 
 // routeWrite is one call of Write.
@@ -115,17 +115,13 @@ type routeWrite struct {
 	conn    *netlink.Conn
 	links   *names
 	doubled map[kernel.RouteKey]int
-	failed  []error
-}
-
-func (w *routeWrite) fail(op string, k kernel.RouteKey, err error) {
-	w.failed = append(w.failed, &kernel.KeyError[kernel.RouteKey]{Op: op, Key: k, Err: err})
+	failures[kernel.RouteKey]
 }
 
 // set makes every route that is not there yet, which the kernel refuses where
 // its key is taken; what is taken is settled afterwards.
 func (w *routeWrite) set(set map[kernel.RouteKey]kernel.Route) error {
-	var p pipeline
+	var p pipeline[kernel.RouteKey]
 	for k, r := range set {
 		if err := r.Check(k); err != nil {
 			w.fail("set", k, err)
@@ -136,7 +132,7 @@ func (w *routeWrite) set(set map[kernel.RouteKey]kernel.Route) error {
 		}
 	}
 	taken := make(map[kernel.RouteKey]kernel.Route)
-	err := p.run(w, func(k kernel.RouteKey, err error) {
+	err := p.run(w.ctx, w.conn, func(k kernel.RouteKey, err error) {
 		switch {
 		case errors.Is(err, unix.EEXIST):
 			taken[k] = set[k]
@@ -151,7 +147,7 @@ func (w *routeWrite) set(set map[kernel.RouteKey]kernel.Route) error {
 }
 
 func (w *routeWrite) delete(del []kernel.RouteKey) error {
-	var p pipeline
+	var p pipeline[kernel.RouteKey]
 	for _, k := range del {
 		for range max(w.doubled[k], 1) {
 			if err := p.add(k)(delRoute(k)); err != nil {
@@ -159,7 +155,7 @@ func (w *routeWrite) delete(del []kernel.RouteKey) error {
 			}
 		}
 	}
-	return p.run(w, func(k kernel.RouteKey, err error) {
+	return p.run(w.ctx, w.conn, func(k kernel.RouteKey, err error) {
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			w.fail("delete", k, err)
 		}
@@ -172,25 +168,4 @@ func (w *routeWrite) explain(r kernel.Route, err error) error {
 		return fmt.Errorf("no way to the gateway on its link (%v): %w", r.Hops, err)
 	}
 	return err
-}
-
-// pipeline is a series of requests, each for a key.
-type pipeline struct {
-	keys     []kernel.RouteKey
-	requests []netlink.Message
-}
-
-// add returns what takes the request for k, or the reason why there is none.
-func (p *pipeline) add(k kernel.RouteKey) func(netlink.Message, error) error {
-	return func(m netlink.Message, err error) error {
-		if err == nil {
-			p.keys = append(p.keys, k)
-			p.requests = append(p.requests, m)
-		}
-		return err
-	}
-}
-
-func (p *pipeline) run(w *routeWrite, answer func(kernel.RouteKey, error)) error {
-	return batch(w.ctx, w.conn, p.requests, func(i int, err error) { answer(p.keys[i], err) })
 }

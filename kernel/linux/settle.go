@@ -21,7 +21,7 @@ const probeLimit = 16
 // another's, which is not. The kernel's own "replace" asks nobody: it takes the
 // first route of the key, whatever its protocol.
 func (w *routeWrite) settle(taken map[kernel.RouteKey]kernel.Route) error {
-	var p pipeline
+	var p pipeline[kernel.RouteKey]
 	unsure := make(map[kernel.RouteKey]kernel.Route)
 	for k, r := range taken {
 		if w.doubled[k] > 0 || len(taken) > probeLimit || !w.standsAlone(k) {
@@ -30,7 +30,7 @@ func (w *routeWrite) settle(taken map[kernel.RouteKey]kernel.Route) error {
 		}
 		w.replace(&p, k, r)
 	}
-	var extra pipeline
+	var extra pipeline[kernel.RouteKey]
 	if len(unsure) > 0 {
 		there, err := w.list(unsure)
 		if err != nil {
@@ -40,7 +40,7 @@ func (w *routeWrite) settle(taken map[kernel.RouteKey]kernel.Route) error {
 			w.resolve(k, r, there[k], &p, &extra)
 		}
 	}
-	err := p.run(w, func(k kernel.RouteKey, err error) {
+	err := p.run(w.ctx, w.conn, func(k kernel.RouteKey, err error) {
 		if errors.Is(err, unix.EEXIST) {
 			err = fmt.Errorf("the routes of this key are changing: %w: %w", kernel.ErrBusy, err)
 		}
@@ -51,7 +51,7 @@ func (w *routeWrite) settle(taken map[kernel.RouteKey]kernel.Route) error {
 	if err != nil {
 		return err
 	}
-	return extra.run(w, func(k kernel.RouteKey, err error) {
+	return extra.run(w.ctx, w.conn, func(k kernel.RouteKey, err error) {
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			w.fail("set", k, fmt.Errorf("delete a second route of this key: %w", err))
 		}
@@ -60,7 +60,7 @@ func (w *routeWrite) settle(taken map[kernel.RouteKey]kernel.Route) error {
 
 // resolve decides what to do for a key, knowing every route there, in the
 // kernel's order. The first one is used for packets.
-func (w *routeWrite) resolve(k kernel.RouteKey, r kernel.Route, there []routeMessage, p, extra *pipeline) {
+func (w *routeWrite) resolve(k kernel.RouteKey, r kernel.Route, there []routeMessage, p, extra *pipeline[kernel.RouteKey]) {
 	ours := func(m routeMessage) bool { return m.protocol == kernel.RouteProtocol }
 	if len(there) == 0 { // gone meanwhile
 		if err := p.add(k)(newRoute(k, r, netlink.Create|netlink.Excl, w.links)); err != nil {
@@ -87,7 +87,7 @@ func (w *routeWrite) resolve(k kernel.RouteKey, r kernel.Route, there []routeMes
 	}
 }
 
-func (w *routeWrite) replace(p *pipeline, k kernel.RouteKey, r kernel.Route) {
+func (w *routeWrite) replace(p *pipeline[kernel.RouteKey], k kernel.RouteKey, r kernel.Route) {
 	if err := p.add(k)(newRoute(k, r, netlink.Create|netlink.Replace, w.links)); err != nil {
 		w.fail("set", k, err)
 	}

@@ -13,14 +13,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"cairn.network/cairn/kernel"
 )
 
 // NewSysctls returns the kernel parameters that are Cairn's business: those of
-// the host as a whole and those of pods' links. They are set but never taken
+// the host as a whole and those of pods' links and of tunnel devices. They are set but never taken
 // back: a link's go with it, and the host's are not Cairn's alone.
 func NewSysctls(opts ...Option) kernel.Table[kernel.Sysctl, string] {
 	return sysctls{configure(opts)}
@@ -34,12 +33,12 @@ const procSys = "/proc/sys/"
 
 func (s sysctls) Read(ctx context.Context) (map[kernel.Sysctl]string, error) {
 	wanted := kernel.HostSysctls()
-	links, err := s.podLinks(ctx)
+	links, err := s.links(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read sysctls: %w", err)
 	}
-	for _, name := range links {
-		maps.Copy(wanted, kernel.PodLinkSysctls(name))
+	for _, l := range links {
+		maps.Copy(wanted, kernel.SysctlsOf(l.Link))
 	}
 	have := make(map[kernel.Sysctl]string, len(wanted))
 	err = s.in(func() error {
@@ -60,25 +59,14 @@ func (s sysctls) Read(ctx context.Context) (map[kernel.Sysctl]string, error) {
 	return have, nil
 }
 
-// podLinks returns the names of the links that are pods'.
-func (s sysctls) podLinks(ctx context.Context) ([]string, error) {
+// links returns the links that have parameters to set.
+func (s sysctls) links(ctx context.Context) ([]linkState, error) {
 	conn, err := s.dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	var found []string
-	err = dump(ctx, conn, linkRequest(), func() { found = nil }, func(m netlink.Message) error {
-		l, ok, err := parseLink(m.Data)
-		if ok && kernel.IsPodLink(l.Link) {
-			found = append(found, l.Name)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
-	}
-	return found, nil
+	return listLinks(ctx, conn, func(l kernel.Link) bool { return kernel.SysctlsOf(l) != nil })
 }
 
 func (s sysctls) Write(ctx context.Context, set map[kernel.Sysctl]string, _ []kernel.Sysctl) error {

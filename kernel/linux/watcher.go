@@ -15,7 +15,8 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// NewWatcher returns what tells about links, addresses and routes of the host.
+// NewWatcher returns what tells about links, addresses and routes of the host, and
+// about the entries on tunnel devices.
 func NewWatcher(opts ...Option) kernel.Watcher { return watcher{configure(opts), watchBuffer} }
 
 type watcher struct {
@@ -35,7 +36,8 @@ const burstPause = 5 * time.Millisecond
 // watchGroups are the multicast groups of rtnetlink(7), as bits from group 1 on.
 const watchGroups = 1<<(unix.RTNLGRP_LINK-1) |
 	1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1) |
-	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1)
+	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) |
+	1<<(unix.RTNLGRP_NEIGH-1)
 
 func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
 	asking, err := w.dial(unix.NETLINK_ROUTE)
@@ -72,7 +74,11 @@ func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
 // can't be asked.
 func follow(ctx context.Context, asking *netlink.Conn, q *queue, f func(kernel.Event)) error {
 	began := time.Now()
-	var s hostState
+	release, err := kernelRelease()
+	if err != nil {
+		return err
+	}
+	s := hostState{release: release, driver: func(link string) string { return linkDriver(asking, link) }}
 	if err := s.load(ctx, asking); err != nil {
 		return err
 	}
@@ -96,6 +102,15 @@ func follow(ctx context.Context, asking *netlink.Conn, q *queue, f func(kernel.E
 			return err
 		}
 	}
+}
+
+// kernelRelease returns the kernel's release (uname(2)).
+func kernelRelease() (string, error) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "", fmt.Errorf("read the kernel's release: %w", err)
+	}
+	return unix.ByteSliceToString(name.Release[:]), nil
 }
 
 // follow takes what q holds, and reads again what that leaves in doubt.
