@@ -98,6 +98,7 @@ func (b *bench) parts() []part {
 		{"burst", "a hundred pods at once", b.burst},
 		{"announce", "announcing blocks", b.announcements},
 		{"traffic", "the data path", b.traffic},
+		{"scale", "an agent in a large cluster", b.scale},
 	}
 }
 

@@ -10,16 +10,20 @@ import (
 
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/datastore/etcd"
+	"cairn.network/cairn/lab"
 	"cairn.network/cairn/lab/netns"
 	"cairn.network/cairn/lab/topology"
 )
 
-// store opens the lab's datastore from this process, which is outside of the
+// store opens the datastore of the run's lab.
+func (b *bench) store() (datastore.Store, func(), error) { return open(b.lab) }
+
+// open opens a lab's datastore from this process, which is outside of the
 // lab's namespaces: a socket in a folder leads into etcd's. A client program in
 // there would take the processors away, at its start and end, from what is
 // measured. hangUp closes it all.
-func (b *bench) store() (s datastore.Store, hangUp func(), err error) {
-	inside, err := b.lab.Netns(topology.Etcd)
+func open(l *lab.Lab) (s datastore.Store, hangUp func(), err error) {
+	inside, err := l.Netns(topology.Etcd)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -28,18 +32,18 @@ func (b *bench) store() (s datastore.Store, hangUp func(), err error) {
 		return nil, nil, err
 	}
 	socket := filepath.Join(dir, "etcd.sock")
-	l, err := net.Listen("unix", socket)
+	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	go lead(l, inside, strings.TrimPrefix(b.lab.Endpoint(), "http://"))
+	go lead(listener, inside, strings.TrimPrefix(l.Endpoint(), "http://"))
 	client, err := etcd.Open(etcd.Config{Endpoints: []string{"unix://" + socket}})
 	if err != nil {
-		return nil, nil, errors.Join(err, l.Close(), os.RemoveAll(dir))
+		return nil, nil, errors.Join(err, listener.Close(), os.RemoveAll(dir))
 	}
 	return client, func() {
 		client.Close()
-		l.Close()
+		listener.Close()
 		_ = os.RemoveAll(dir) // a folder in /tmp that stays harms nobody
 	}, nil
 }

@@ -38,6 +38,19 @@ func Link(t testing.TB, kind string) {
 	}
 }
 
+// NoLink skips the test if the kernel can make links of the kind: it shows how
+// things are on kernels that can't.
+func NoLink(t testing.TB, kind string) {
+	t.Helper()
+	has, err := makes(kind)
+	switch {
+	case err != nil:
+		t.Fatalf("make a link of kind %s (root is needed): %v", kind, err)
+	case has:
+		t.Skipf("this kernel has links of kind %s, and the test is about those that have none", kind)
+	}
+}
+
 // makes tells whether the kernel makes links of the kind, by making one in a
 // network namespace that goes away with the thread.
 func makes(kind string) (has bool, err error) {
