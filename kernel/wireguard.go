@@ -26,8 +26,8 @@ func ParseWireGuardKey(text string) (WireGuardKey, error) {
 	return WireGuardKey(b), nil
 }
 
-// WireGuardPeer is another node as the WireGuard device knows it: without a
-// preshared key, and silent while there is nothing to send.
+// WireGuardPeer is another node as the WireGuard device knows it, without a
+// preshared key.
 type WireGuardPeer struct {
 	// Endpoint is where the node receives (UDP). The kernel changes it by itself when
 	// packets that are truly the peer's come from elsewhere.
@@ -36,9 +36,19 @@ type WireGuardPeer struct {
 	// only from them it may send. A prefix belongs to one peer: whoever gets it takes
 	// it from another.
 	Allowed Prefixes
+	// Probe has the kernel send something every second though there is nothing to
+	// send (persistent keepalive): so it shakes hands with a peer before the first
+	// packet for it comes. It begins at once.
+	Probe bool
 }
 
-func (p WireGuardPeer) String() string { return fmt.Sprintf("%s allowed %s", p.Endpoint, p.Allowed) }
+func (p WireGuardPeer) String() string {
+	s := fmt.Sprintf("%s allowed %s", p.Endpoint, p.Allowed)
+	if p.Probe {
+		s += ", probing"
+	}
+	return s
+}
 
 // Check says why there can't be such a peer with this key.
 func (p WireGuardPeer) Check(key WireGuardKey) error {

@@ -83,7 +83,7 @@ func RunWireGuard(t *testing.T, newWorld func(t *testing.T) WireGuardWorld) {
 					t.Errorf("%s after the end: %v", what, err)
 				}
 			}
-			wantPeers(t, w, nil)
+			WantPeers(t, w, nil)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, newWorld(t)) })
@@ -108,7 +108,10 @@ func Peer(endpoint string, allowed ...string) kernel.WireGuardPeer {
 
 // peerShapes are peers that can be there at once.
 func peerShapes() map[kernel.WireGuardKey]kernel.WireGuardPeer {
+	probed := Peer("192.0.2.8:51820", "10.8.0.0/26")
+	probed.Probe = true
 	return map[kernel.WireGuardKey]kernel.WireGuardPeer{
+		PeerKey(8): probed,
 		PeerKey(1): Peer("192.0.2.1:51820"),
 		PeerKey(2): Peer("[2001:db8::2]:51820"),
 		PeerKey(3): Peer("192.0.2.3:1", "10.3.0.0/26"),
@@ -119,7 +122,8 @@ func peerShapes() map[kernel.WireGuardKey]kernel.WireGuardPeer {
 	}
 }
 
-func wantPeers(t testing.TB, w WireGuardWorld, want map[kernel.WireGuardKey]kernel.WireGuardPeer) {
+// WantPeers fails the test unless the table of peers reads these.
+func WantPeers(t testing.TB, w WireGuardWorld, want map[kernel.WireGuardKey]kernel.WireGuardPeer) {
 	t.Helper()
 	wantTable(t, "peers", w.Encryption().Peers(), want)
 }
@@ -132,7 +136,7 @@ func wantNoDevice(t *testing.T, w WireGuardWorld, why error) {
 	if traffic, err := e.Traffic(t.Context()); err != nil || len(traffic) > 0 {
 		t.Errorf("traffic is %v, %v; want none", traffic, err)
 	}
-	wantPeers(t, w, nil)
+	WantPeers(t, w, nil)
 	peers := peerShapes()
 	want := make(map[kernel.WireGuardKey]error)
 	for k := range peers {
@@ -141,7 +145,7 @@ func wantNoDevice(t *testing.T, w WireGuardWorld, why error) {
 	wantFailures(t, e.Peers().Write(t.Context(), peers, []kernel.WireGuardKey{PeerKey(9)}), "set", want)
 	Put(t, e.Peers(), nil)
 	Put(t, e.Peers(), nil, PeerKey(1))
-	wantPeers(t, w, nil)
+	WantPeers(t, w, nil)
 }
 
 func deviceKey(t *testing.T, w WireGuardWorld) {
@@ -153,9 +157,9 @@ func deviceKey(t *testing.T, w WireGuardWorld) {
 			t.Fatalf("key is %v, %v; want a new one", key, err)
 		}
 		seen[key] = true
-		wantPeers(t, w, nil)
+		WantPeers(t, w, nil)
 		Put(t, w.Encryption().Peers(), peerShapes())
-		wantPeers(t, w, peerShapes())
+		WantPeers(t, w, peerShapes())
 		if again, err := w.Encryption().Key(t.Context()); again != key || err != nil {
 			t.Errorf("key became %v, %v; want %v", again, err, key)
 		}
@@ -166,15 +170,15 @@ func deviceKey(t *testing.T, w WireGuardWorld) {
 
 func peersReadBack(t *testing.T, w WireGuardWorld) {
 	w.AddDevice(t)
-	wantPeers(t, w, nil)
+	WantPeers(t, w, nil)
 	Put(t, w.Encryption().Peers(), nil)
 	for range 2 {
 		Put(t, w.Encryption().Peers(), peerShapes())
-		wantPeers(t, w, peerShapes())
+		WantPeers(t, w, peerShapes())
 	}
 	for range 2 { // the second time they are gone already
 		Put(t, w.Encryption().Peers(), nil, slices.Collect(maps.Keys(peerShapes()))...)
-		wantPeers(t, w, nil)
+		WantPeers(t, w, nil)
 	}
 }
 
@@ -185,7 +189,7 @@ func replaceEveryPeer(t *testing.T, w WireGuardWorld) {
 		for _, to := range peerShapes() {
 			Put(t, w.Encryption().Peers(), map[kernel.WireGuardKey]kernel.WireGuardPeer{k: from})
 			Put(t, w.Encryption().Peers(), map[kernel.WireGuardKey]kernel.WireGuardPeer{k: to})
-			wantPeers(t, w, map[kernel.WireGuardKey]kernel.WireGuardPeer{k: to})
+			WantPeers(t, w, map[kernel.WireGuardKey]kernel.WireGuardPeer{k: to})
 		}
 	}
 }
@@ -207,22 +211,22 @@ func allowedMove(t *testing.T, w WireGuardWorld) {
 		{one: peer(y), two: peer(x6, z), three: peer(x)},
 	} {
 		Put(t, table, to)
-		wantPeers(t, w, to)
+		WantPeers(t, w, to)
 	}
 
 	// A prefix that goes to one is another's no more, though nothing was said of it.
 	Put(t, table, peers{one: peer(x, x6, y)})
-	wantPeers(t, w, peers{one: peer(x, x6, y), two: peer(z), three: peer()})
+	WantPeers(t, w, peers{one: peer(x, x6, y), two: peer(z), three: peer()})
 	// And what it lost it gets back, without a Read between.
 	Put(t, table, peers{three: peer(x)})
 	Put(t, table, peers{two: peer(z, y)})
-	wantPeers(t, w, peers{one: peer(x6), two: peer(y, z), three: peer(x)})
+	WantPeers(t, w, peers{one: peer(x6), two: peer(y, z), three: peer(x)})
 	Put(t, table, peers{one: peer(x, x6), two: peer(z)})
-	wantPeers(t, w, peers{one: peer(x, x6), two: peer(z), three: peer()})
+	WantPeers(t, w, peers{one: peer(x, x6), two: peer(z), three: peer()})
 	Put(t, table, peers{two: peer(x, z)}, one)
-	wantPeers(t, w, peers{two: peer(x, z), three: peer()})
+	WantPeers(t, w, peers{two: peer(x, z), three: peer()})
 	Put(t, table, peers{one: peer(x, y)})
-	wantPeers(t, w, peers{one: peer(x, y), two: peer(z), three: peer()})
+	WantPeers(t, w, peers{one: peer(x, y), two: peer(z), three: peer()})
 }
 
 func peersByAnotherHand(t *testing.T, w WireGuardWorld) {
@@ -236,9 +240,9 @@ func peersByAnotherHand(t *testing.T, w WireGuardWorld) {
 	theirs[PeerKey(50)] = Peer("192.0.2.50:1", "10.50.0.0/26")
 	theirs[PeerKey(3)] = Peer("192.0.2.99:9", "10.99.0.0/26")
 	delete(theirs, PeerKey(4))
-	wantPeers(t, w, theirs)
+	WantPeers(t, w, theirs)
 	Put(t, table, map[kernel.WireGuardKey]kernel.WireGuardPeer{PeerKey(3): ours[PeerKey(3)], PeerKey(4): ours[PeerKey(4)]}, PeerKey(50))
-	wantPeers(t, w, ours)
+	WantPeers(t, w, ours)
 }
 
 func badPeers(t *testing.T, w WireGuardWorld) {
@@ -259,7 +263,7 @@ func badPeers(t *testing.T, w WireGuardWorld) {
 		all[k], want[k] = p, syscall.EINVAL
 	}
 	wantFailures(t, w.Encryption().Peers().Write(t.Context(), all, nil), "set", want)
-	wantPeers(t, w, good)
+	WantPeers(t, w, good)
 }
 
 func ownKey(t *testing.T, w WireGuardWorld) {
@@ -271,9 +275,9 @@ func ownKey(t *testing.T, w WireGuardWorld) {
 	all := peerShapes()
 	all[key] = Peer("192.0.2.1:51820", "10.9.0.0/26")
 	Put(t, w.Encryption().Peers(), all)
-	wantPeers(t, w, peerShapes())
+	WantPeers(t, w, peerShapes())
 	Put(t, w.Encryption().Peers(), nil, key)
-	wantPeers(t, w, peerShapes())
+	WantPeers(t, w, peerShapes())
 }
 
 // ManyPeers returns n peers, each with some of the prefixes that a node has.
@@ -298,15 +302,15 @@ func manyPeers(t *testing.T, w WireGuardWorld) {
 	peers[PeerKey(n)] = Peer("[2001:db8::1]:51820", allowed...)
 	table := w.Encryption().Peers()
 	Put(t, table, peers)
-	wantPeers(t, w, peers)
+	WantPeers(t, w, peers)
 	peers[PeerKey(n)] = Peer("[2001:db8::1]:51820", allowed[1:]...)
 	peers[PeerKey(0)] = Peer("192.0.2.1:51820", allowed[:1]...)
 	Put(t, table, map[kernel.WireGuardKey]kernel.WireGuardPeer{PeerKey(0): peers[PeerKey(0)], PeerKey(n): peers[PeerKey(n)]})
-	wantPeers(t, w, peers)
+	WantPeers(t, w, peers)
 	traffic, err := w.Encryption().Traffic(t.Context())
 	if len(traffic) != len(peers) || err != nil {
 		t.Errorf("traffic of %d peers, %v; want %d", len(traffic), err, len(peers))
 	}
 	Put(t, table, nil, slices.Collect(maps.Keys(peers))...)
-	wantPeers(t, w, nil)
+	WantPeers(t, w, nil)
 }

@@ -25,16 +25,19 @@ type wireGuardWorld struct {
 }
 
 func newWireGuardWorld(t testing.TB) *wireGuardWorld {
-	w := newWorld(t)
-	return &wireGuardWorld{w, NewEncryption(In(int(w.netns.Fd())))}
+	w := &wireGuardWorld{world: newWorld(t)}
+	w.encryption = NewEncryption(w.in())
+	return w
 }
 
 func (w *wireGuardWorld) Encryption() kernel.Encryption { return w.encryption }
 
 const wireGuardTestPort = 51820
 
-// config is the driver's, in this world.
-func (w *wireGuardWorld) config() config { return configure([]Option{In(int(w.netns.Fd()))}) }
+// in has a driver act in this world.
+func (w *wireGuardWorld) in() Option { return In(int(w.netns.Fd())) }
+
+func (w *wireGuardWorld) config() config { return configure([]Option{w.in()}) }
 
 func (w *wireGuardWorld) AddForeignDevice(t testing.TB) {
 	t.Helper()
@@ -47,14 +50,9 @@ func (w *wireGuardWorld) AddForeignDevice(t testing.TB) {
 
 func (w *wireGuardWorld) AddDevice(t testing.TB) {
 	t.Helper()
-	w.AddForeignDevice(t)
-	if err := w.admin.LinkSetAlias(w.link(t, kernel.LinkWireGuard), kernel.TunnelAlias); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.config().setWireGuardPort(kernel.LinkWireGuard, wireGuardTestPort); err != nil {
-		t.Fatal(err)
-	}
-	w.SetUp(t, kernel.LinkWireGuard, true)
+	kerneltest.Put(t, NewTunnels(w.in()), map[string]kernel.Tunnel{
+		kernel.LinkWireGuard: {Kind: kernel.WireGuard, MTU: 1420, Port: wireGuardTestPort},
+	})
 }
 
 // byHand configures the device as wg(8) does.
@@ -115,7 +113,7 @@ func TestWireGuardPortVM(t *testing.T) {
 		}
 		wantPort(port)
 		// Asked afresh, so that nothing is remembered.
-		now, err := NewEncryption(In(int(w.netns.Fd()))).Key(t.Context())
+		now, err := NewEncryption(w.in()).Key(t.Context())
 		if err != nil || now == (kernel.WireGuardKey{}) || i > 0 && now != key {
 			t.Errorf("key is %v, %v; want %v", now, err, key)
 		}
@@ -147,7 +145,7 @@ func TestWireGuardKeyVM(t *testing.T) {
 	if err != nil || first == (kernel.WireGuardKey{}) {
 		t.Fatalf("key is %v, %v", first, err)
 	}
-	if again, err := NewEncryption(In(int(w.netns.Fd()))).Key(t.Context()); again != first || err != nil {
+	if again, err := NewEncryption(w.in()).Key(t.Context()); again != first || err != nil {
 		t.Errorf("another asks and gets %v, %v; want %v", again, err, first)
 	}
 	private, err := wgtypes.GeneratePrivateKey()
@@ -163,8 +161,8 @@ func TestWireGuardKeyVM(t *testing.T) {
 	}
 }
 
-// TestWireGuardExtrasVM shows that a preshared key and a keepalive, which ours
-// never have, make a peer differ, and that setting it takes them away.
+// TestWireGuardExtrasVM shows that a preshared key and another keepalive, which
+// ours never have, make a peer differ, and that setting it takes them away.
 func TestWireGuardExtrasVM(t *testing.T) {
 	needs.Link(t, "wireguard")
 	w := newWireGuardWorld(t)

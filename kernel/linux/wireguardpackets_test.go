@@ -33,19 +33,17 @@ func newWireGuardNode(t *testing.T, behind ...string) *wireGuardNode {
 	t.Helper()
 	n := &wireGuardNode{wireGuardWorld: newWireGuardWorld(t)}
 	n.AddDevice(t)
+	addrs := make(map[kernel.Addr]struct{})
 	for _, a := range behind {
-		n.AddAddr(t, kernel.Addr{Link: kernel.LinkWireGuard, Prefix: host(a)})
+		ip := netip.MustParseAddr(a)
+		addrs[kernel.Addr{Link: kernel.LinkWireGuard, Prefix: netip.PrefixFrom(ip, ip.BitLen())}] = struct{}{}
 	}
+	kerneltest.Put(t, NewAddrs(n.in()), addrs)
 	var err error
 	if n.key, err = n.encryption.Key(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func host(ip string) netip.Prefix {
-	a := netip.MustParseAddr(ip)
-	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // connect joins the nodes by a pair of links with these subnets, of which n has
@@ -150,21 +148,20 @@ func (n *wireGuardNode) wire(t *testing.T, link string) (fd int) {
 	return fd
 }
 
-// encrypted checks that frames to WireGuard's port went over the wire, of IPv4 or
-// IPv6, and none that shows the text.
-func encrypted(t *testing.T, wire int, v6 bool, text string) {
+// encrypted returns how many packets for WireGuard's port went over the wire, by
+// IPv4 or IPv6, and checks that none of any kind shows the text.
+func encrypted(t *testing.T, wire int, v6 bool, text string) (found int) {
 	t.Helper()
 	const etherLen, udpProtocol = 14, 17
 	etherType, protocolAt, udpAt := uint16(unix.ETH_P_IP), etherLen+9, etherLen+20
 	if v6 {
 		etherType, protocolAt, udpAt = unix.ETH_P_IPV6, etherLen+6, etherLen+40
 	}
-	found := 0
 	b := make([]byte, 2000)
 	for {
 		n, _, err := unix.Recvfrom(wire, b, unix.MSG_DONTWAIT) // a frame is there before it arrives
 		if errors.Is(err, unix.EAGAIN) {
-			break
+			return found
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -177,9 +174,6 @@ func encrypted(t *testing.T, wire int, v6 bool, text string) {
 			binary.BigEndian.Uint16(frame[udpAt+2:]) == wireGuardTestPort {
 			found++
 		}
-	}
-	if found == 0 {
-		t.Errorf("no packet for port %d was on the wire", wireGuardTestPort)
 	}
 }
 
@@ -208,7 +202,9 @@ func TestWireGuardPacketsVM(t *testing.T) {
 			const text = "nobody on the way may read this"
 			exchange(t, a.socket(t, "10.0.1.1"), b.socket(t, "10.0.2.1"), text)
 			exchange(t, b.socket(t, "fd00::2:1"), a.socket(t, "fd00::1:1"), text)
-			encrypted(t, wire, tt.v6, text)
+			if encrypted(t, wire, tt.v6, text) < 4 {
+				t.Errorf("packets went another way than by port %d", wireGuardTestPort)
+			}
 
 			traffic, err := a.encryption.Traffic(t.Context())
 			if err != nil || len(traffic) != 1 {
@@ -220,6 +216,44 @@ func TestWireGuardPacketsVM(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWireGuardProbeVM shows that two nodes which probe each other shake hands
+// though nothing was sent: at once when the second of them knows the first, who was
+// refused until then and would not try again for 5 s.
+func TestWireGuardProbeVM(t *testing.T) {
+	needs.Link(t, "wireguard")
+	a, b := newWireGuardNode(t), newWireGuardNode(t)
+	a.connect(t, "east", b, "192.0.2.0/24")
+	toB, toA := kerneltest.Peer("192.0.2.2:51820", "10.0.2.0/26"), kerneltest.Peer("192.0.2.1:51820", "10.0.1.0/26")
+	met := func(n *wireGuardNode) bool {
+		traffic, err := n.encryption.Traffic(t.Context())
+		if err != nil || len(traffic) != 1 {
+			t.Fatalf("traffic is %v, %v", traffic, err)
+		}
+		return !traffic[0].LastHandshake.IsZero()
+	}
+	wire := a.wire(t, "east")
+	set := func(n, other *wireGuardNode, p kernel.WireGuardPeer, probe bool) {
+		p.Probe = probe
+		n.peers(t, map[kernel.WireGuardKey]kernel.WireGuardPeer{other.key: p})
+	}
+	set(a, b, toB, true)
+	if encrypted(t, wire, false, "nothing was sent") == 0 {
+		t.Fatal("a peer is not probed at once")
+	}
+	set(b, a, toA, false)
+	start := time.Now()
+	set(b, a, toA, true) // of one that is known too
+	for !met(a) || !met(b) {
+		if time.Since(start) > 4*time.Second {
+			t.Fatal("no handshake")
+		}
+	}
+	t.Logf("the handshake took %v", time.Since(start))
+	set(a, b, toB, false)
+	set(b, a, toA, false)
+	kerneltest.WantPeers(t, a, map[kernel.WireGuardKey]kernel.WireGuardPeer{b.key: toB})
 }
 
 // TestWireGuardMovesVM has one address at two nodes, and shows that the peer to

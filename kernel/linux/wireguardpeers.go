@@ -27,6 +27,9 @@ const (
 	wireGuardBatchAllowed = 256
 )
 
+// wireGuardProbe is how often the kernel probes a peer.
+const wireGuardProbe = time.Second
+
 // wireGuardPeers is the table of the device's peers.
 type wireGuardPeers struct{ *encryption }
 
@@ -56,8 +59,8 @@ func (t wireGuardPeers) Read(ctx context.Context) (map[kernel.WireGuardKey]kerne
 // peerOf returns the peer as the table has it: without an endpoint, so that it
 // equals none that is wanted, if another hand gave it what ours never have.
 func peerOf(p wgtypes.Peer) kernel.WireGuardPeer {
-	var peer kernel.WireGuardPeer
-	if p.Endpoint != nil && p.PresharedKey == (wgtypes.Key{}) && p.PersistentKeepaliveInterval == 0 {
+	peer := kernel.WireGuardPeer{Probe: p.PersistentKeepaliveInterval == wireGuardProbe}
+	if p.Endpoint != nil && p.PresharedKey == (wgtypes.Key{}) && (peer.Probe || p.PersistentKeepaliveInterval == 0) {
 		peer.Endpoint = p.Endpoint.AddrPort()
 	}
 	allowed := make([]netip.Prefix, 0, len(p.AllowedIPs))
@@ -155,6 +158,9 @@ func peerConfig(key kernel.WireGuardKey, peer kernel.WireGuardPeer) wgtypes.Peer
 	c := wgtypes.PeerConfig{
 		PublicKey: wgtypes.Key(key), Endpoint: net.UDPAddrFromAddrPort(peer.Endpoint),
 		PresharedKey: new(wgtypes.Key), PersistentKeepaliveInterval: new(time.Duration), // zero: none
+	}
+	if peer.Probe {
+		*c.PersistentKeepaliveInterval = wireGuardProbe
 	}
 	for _, p := range peer.Allowed.List() {
 		c.AllowedIPs = append(c.AllowedIPs, net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
