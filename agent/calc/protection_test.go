@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -78,7 +77,7 @@ func TestProtection(t *testing.T) {
 			var p protector
 			got := p.protection(tt.in)
 			file := filepath.Join("testdata", "protection", tt.name+".nft")
-			if flag.Lookup("update").Value.String() == "true" {
+			if *update {
 				if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
 					t.Fatal(err)
 				}

@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,6 +19,7 @@ import (
 // RulesWorld is a host of its own whose nftables are empty, with what another hand
 // may do to Cairn's table.
 type RulesWorld interface {
+	kernel.Watcher
 	Sets() kernel.Table[string, kernel.Set]
 	Elements() kernel.Table[kernel.Element, struct{}]
 	Chains() kernel.Table[string, kernel.Chain]
@@ -47,6 +50,7 @@ func RunRules(t *testing.T, newWorld func(t *testing.T) RulesWorld) {
 		{"a set of another kind is made anew", setOfAnotherKind},
 		{"what another hand made is read and deleted", byAnotherHand},
 		{"many elements", manyElements},
+		{"what another hand does is told", rulesWatched},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, newWorld(t)) })
 	}
@@ -465,4 +469,43 @@ func manyElements(t *testing.T, w RulesWorld) {
 	WantRules(t, w, kinds(), elements[len(half):], nil)
 	Put(t, w.Elements(), nil, elements...) // half of them are gone
 	WantRules(t, w, kinds(), nil, nil)
+}
+
+func rulesWatched(t *testing.T, w RulesWorld) {
+	told := make(chan kernel.Event, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Watch(ctx, func(e kernel.Event) { told <- e }) }()
+	<-told // it is watching
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"a set", func() { w.AddSet(t, "nodes4", kernel.Set{}) }},
+		{"an element", func() { w.AddElement(t, Member("nodes4", "192.0.2.1")) }},
+		{"a chain", func() { w.AddChain(t, "it", kernel.Chain{Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.Drop})}) }},
+		{"an element less", func() { w.DropElement(t, Member("nodes4", "192.0.2.1")) }},
+		{"a chain less", func() { w.DropChain(t, "it") }},
+		{"nothing left", func() { w.FlushRuleset(t) }},
+	} {
+		step.do()
+		for limit := time.After(patience); ; {
+			select {
+			case e := <-told:
+				if e.Host == nil {
+					t.Fatal("event without a host")
+				}
+				if !e.Rules {
+					continue
+				}
+			case <-limit:
+				t.Fatalf("no word of %s", step.name)
+			}
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Watch returned %v after its context was done, want nil", err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -27,24 +28,33 @@ func NewRules(opts ...Option) (
 	elements kernel.Table[kernel.Element, struct{}],
 	chains kernel.Table[string, kernel.Chain],
 ) {
-	c := configure(opts)
-	return ruleSets{c}, ruleElements{c}, ruleChains{c}
+	d := &rulesDriver{conn: rulesConn{config: configure(opts)}}
+	return ruleSets{d}, ruleElements{d}, ruleChains{d}
 }
 
 type (
-	ruleSets     struct{ config }
-	ruleElements struct{ config }
-	ruleChains   struct{ config }
+	ruleSets     struct{ *rulesDriver }
+	ruleElements struct{ *rulesDriver }
+	ruleChains   struct{ *rulesDriver }
 )
 
+// rulesDriver is what the three tables share.
+type rulesDriver struct {
+	mu   sync.Mutex
+	conn rulesConn
+}
+
 // withRules runs f with a socket, and says of its error what was tried.
-func (c config) withRules(what string, f func(*rulesConn) error) error {
-	conn, err := c.dialRules()
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+func (d *rulesDriver) withRules(what string, f func(*rulesConn) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn.Conn == nil {
+		if err := d.conn.open(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	}
-	defer conn.Close()
-	if err := f(conn); err != nil {
+	if err := f(&d.conn); err != nil {
+		d.conn.shut() // there may be more to receive
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
@@ -52,8 +62,8 @@ func (c config) withRules(what string, f func(*rulesConn) error) error {
 
 // readRules runs f with a socket to list something. Without nftables there is
 // nothing.
-func (c config) readRules(what string, f func(*rulesConn) error) error {
-	if err := c.withRules(what, f); !errors.Is(err, kernel.ErrUnsupported) {
+func (d *rulesDriver) readRules(what string, f func(*rulesConn) error) error {
+	if err := d.withRules(what, f); !errors.Is(err, kernel.ErrUnsupported) {
 		return err
 	}
 	return nil
@@ -145,8 +155,8 @@ func (w *rulesWrite[K]) add(op string, k K, messages ...netlink.Message) {
 }
 
 // run calls plan to fill the transaction, commits it, and calls done.
-func (w *rulesWrite[K]) run(ctx context.Context, c config, what string, plan, done func(*rulesConn) error) error {
-	err := c.withRules(what, func(conn *rulesConn) error {
+func (w *rulesWrite[K]) run(ctx context.Context, d *rulesDriver, what string, plan, done func(*rulesConn) error) error {
+	err := d.withRules(what, func(conn *rulesConn) error {
 		if err := plan(conn); err != nil {
 			return err
 		}
@@ -188,7 +198,7 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 		}
 		return nil
 	}
-	return w.run(ctx, t.config, "write sets", plan, sweepAfter(ctx, del))
+	return w.run(ctx, t.rulesDriver, "write sets", plan, sweepAfter(ctx, del))
 }
 
 // sweepAfter returns what is to be done after a transaction that deletes.

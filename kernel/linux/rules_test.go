@@ -15,6 +15,7 @@ import (
 
 // rulesWorld is a network namespace with the driver of nftables in it.
 type rulesWorld struct {
+	kernel.Watcher
 	sets     kernel.Table[string, kernel.Set]
 	elements kernel.Table[kernel.Element, struct{}]
 	chains   kernel.Table[string, kernel.Chain]
@@ -23,7 +24,9 @@ type rulesWorld struct {
 
 func newRulesWorld(t testing.TB) *rulesWorld {
 	w := &rulesWorld{netns: newNetns(t)}
-	w.sets, w.elements, w.chains = NewRules(In(int(w.netns.Fd())))
+	in := In(int(w.netns.Fd()))
+	w.Watcher = NewWatcher(in)
+	w.sets, w.elements, w.chains = NewRules(in)
 	return w
 }
 

@@ -29,18 +29,28 @@ func ourSequence(sequence uint32) bool { return sequence>>16 == rulesMark }
 // sequence number can tell apart, with begin, table and end.
 const maxTransaction = 1<<16 - 4
 
-// rulesConn is a socket to nftables.
+// rulesConn is a socket to nftables. It is kept: when one is closed the kernel
+// waits until what was deleted is in nobody's use any more, some milliseconds.
 type rulesConn struct {
+	config
 	*netlink.Conn
 	sequence uint16 // of the last message
 }
 
-func (c config) dialRules() (*rulesConn, error) {
+func (c *rulesConn) open() error {
 	conn, err := c.dial(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		c.Conn = conn
 	}
-	return &rulesConn{Conn: conn}, nil
+	return err
+}
+
+// shut closes the socket, with all that was not received.
+func (c *rulesConn) shut() {
+	if c.Conn != nil {
+		c.Conn.Close()
+	}
+	c.Conn = nil
 }
 
 // unit is a part of a transaction: the messages for some keys. What the kernel
@@ -64,6 +74,10 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 		case errors.Is(err, errWhole) && len(units) == 1 && len(units[0].keys) == 1:
 			return append(failed, &kernel.KeyError[K]{Op: units[0].op, Key: units[0].keys[0], Err: err}), nil
 		case errors.Is(err, errWhole):
+			conn.shut() // the rest of the answer
+			if err := conn.open(); err != nil {
+				return failed, err
+			}
 			first, second := halves(units)
 			failed1, err1 := commit(ctx, conn, first)
 			failed2, err2 := commit(ctx, conn, second)

@@ -89,7 +89,7 @@ func (t ruleChains) Write(ctx context.Context, set map[string]kernel.Chain, del 
 		}
 		return nil
 	}
-	err := w.run(ctx, t.config, "write chains", plan, sweepAfter(ctx, del))
+	err := w.run(ctx, t.rulesDriver, "write chains", plan, sweepAfter(ctx, del))
 	for _, failed := range w.failed {
 		if e, ok := errors.AsType[*kernel.KeyError[string]](failed); ok && errors.Is(e.Err, unix.ENOENT) {
 			e.Err = fmt.Errorf("no set that a rule asks for, or none of its kind in this kernel: %w", e.Err)

@@ -138,7 +138,7 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 		}
 		return nil
 	}
-	return w.run(ctx, t.config, "write elements", plan, nil)
+	return w.run(ctx, t.rulesDriver, "write elements", plan, nil)
 }
 
 // bySet returns the elements of each set.

@@ -61,7 +61,11 @@ func (w watcher) Watch(ctx context.Context, f func(kernel.Event)) error {
 		defer close(ended)
 		q.fill(listening)
 	}()
-	err = follow(ctx, asking, q, f)
+	stopRules, err := w.watchRules(w.buffer, q.rulesChanged, q.fail)
+	if err == nil {
+		err = follow(ctx, asking, q, f)
+		stopRules()
+	}
 	listening.Close()
 	<-ended
 	if ctx.Err() != nil {
@@ -125,6 +129,7 @@ func (s *hostState) follow(ctx context.Context, asking *netlink.Conn, q *queue) 
 		}
 	}
 	s.event.Overrun = overrun
+	s.event.Rules = q.takeRules()
 	switch {
 	case overrun || s.doubtAll:
 		return s.load(ctx, asking)
@@ -142,6 +147,7 @@ type queue struct {
 	mu       sync.Mutex
 	messages []netlink.Message
 	overrun  bool // the kernel had to drop some
+	rules    bool // another process changed our table of nftables
 	err      error
 }
 
@@ -150,21 +156,41 @@ func (q *queue) fill(conn *netlink.Conn) {
 	for {
 		messages, err := conn.Receive()
 		overrun := errors.Is(err, unix.ENOBUFS)
-		q.mu.Lock()
-		q.messages = append(q.messages, messages...)
-		q.overrun = q.overrun || overrun
-		if !overrun {
-			q.err = err
-		}
-		q.mu.Unlock()
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
+		q.note(func() {
+			q.messages = append(q.messages, messages...)
+			q.overrun = q.overrun || overrun
+			if err != nil && !overrun {
+				q.err = err
+			}
+		})
 		if err != nil && !overrun {
 			return
 		}
 	}
+}
+
+// rulesChanged notes that another process changed our table of nftables.
+func (q *queue) rulesChanged() { q.note(func() { q.rules = true }) }
+
+// fail notes why no more will come.
+func (q *queue) fail(err error) { q.note(func() { q.err = err }) }
+
+func (q *queue) note(what func()) {
+	q.mu.Lock()
+	what()
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeRules says whether our table of nftables was changed since the last call.
+func (q *queue) takeRules() (changed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	changed, q.rules = q.rules, false
+	return changed
 }
 
 func (q *queue) take() (messages []netlink.Message, overrun bool, err error) {
