@@ -36,7 +36,7 @@ func Cleanup(ctx context.Context, k Kernel) (Removed, error) {
 
 // empty deletes all that is in a table, and counts it.
 func empty[K, V comparable](ctx context.Context, name string, t kernel.Table[K, V], n *int) error {
-	have, err := orNone(t).Read(ctx)
+	have, err := t.Read(ctx)
 	if errors.Is(err, kernel.ErrUnsupported) { // then there is none
 		return nil
 	}

@@ -41,42 +41,19 @@ func (c *cluster) checkMatrix() {
 }
 
 // send follows a packet from a node until the pod has it.
-func (c *cluster) send(at *node, dst netip.Addr, pod string, ttl int) error {
-	if ttl == 0 {
-		return fmt.Errorf("a loop at %s", at.name)
-	}
-	k, r, ok := lookup(at.kernel, dst)
-	switch {
-	case !ok:
-		return fmt.Errorf("%s has no route", at.name)
-	case r.Type == kernel.Blackhole:
-		return fmt.Errorf("%s drops it by %s", at.name, k)
-	}
-	for _, h := range r.Hops.List() {
-		if !h.Gateway.IsValid() {
-			if h.Link != kernel.PodLink("default", pod, "eth0") {
-				return fmt.Errorf("%s has it on link %s", at.name, h.Link)
-			}
-			continue
-		}
-		next, err := c.forward(h.Gateway, dst)
-		if err == nil {
-			err = c.send(next, dst, pod, ttl-1)
-		}
-		if err != nil {
-			return fmt.Errorf("%s by %s: %w", at.name, h, err)
-		}
-	}
-	return nil
+func (c *cluster) send(at *node, dst netip.Addr, _ string, ttl int) error {
+	_, err := c.travel(at, packet{dst: dst}, ttl)
+	return err
 }
 
 // forward returns the node that a gateway is, or that the router hands the packet
 // to.
 func (c *cluster) forward(gateway, dst netip.Addr) (*node, error) {
-	for _, n := range c.nodes {
-		switch gateway {
-		case n.v4.Addr(), n.v6.Addr():
-			return n, nil
+	for _, ip := range []netip.Addr{gateway, dst} {
+		for _, n := range c.nodes {
+			if ip == n.v4.Addr() || ip == n.v6.Addr() {
+				return n, nil
+			}
 		}
 	}
 	for _, router := range c.router {

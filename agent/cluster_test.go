@@ -37,6 +37,10 @@ type cluster struct {
 
 	mu     sync.Mutex
 	writes []datastore.Call // to the store, but for statuses
+
+	world sync.Mutex           // held while a kernel is written to
+	vigil *vigil               // nil: none is kept
+	lag   func() time.Duration // of what the store tells; nil: none
 }
 
 // node is a node, whether its agent runs or not.
@@ -73,14 +77,16 @@ func inCluster(t *testing.T, test func(*testing.T, *cluster), names ...string) {
 			}
 		}
 		c.store.Inject(c.note)
+		defer func() {
+			for _, n := range c.nodes {
+				n.halt()
+			}
+		}()
 		for _, name := range names {
 			c.join(name)
 		}
 		c.settle()
 		test(t, c)
-		for _, n := range c.nodes {
-			n.halt()
-		}
 	})
 }
 
@@ -164,7 +170,7 @@ func (n *node) start() {
 		Node: n.name, Version: "test", IPv4: n.v4, IPv6: n.v6, Journal: filepath.Join(n.dir, "journal"),
 		Reserve: 4, CoolDown: 5 * time.Second, Resync: time.Minute, Log: log,
 	}, agent.Drivers{
-		Store: n.c.store, Kernel: tablesOf(n.kernel), Host: n.kernel, Conntrack: n.kernel, Pods: n.kernel, Speaker: n.speaker,
+		Store: slow{n.c.store, n.c}, Kernel: n.c.guard(n, tablesOf(n.kernel)), Host: n.kernel, Conntrack: n.kernel, Pods: n.kernel, Speaker: n.speaker,
 	})
 	if err != nil {
 		n.c.t.Fatal(err)
@@ -173,6 +179,33 @@ func (n *node) start() {
 	n.stop, n.done = stop, make(chan error, 1)
 	run := n.agent
 	go func() { n.done <- run.Run(ctx) }()
+}
+
+// slow is a store that tells each change of a kind as late as its cluster says.
+type slow struct {
+	datastore.Store
+	c *cluster
+}
+
+func (s slow) Watch(ctx context.Context, kind string, f func(datastore.Event)) error {
+	events := make(chan datastore.Event, 10000)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-events:
+				if s.c.lag != nil {
+					time.Sleep(s.c.lag())
+				}
+				f(e)
+			}
+		}
+	}()
+	return s.Store.Watch(ctx, kind, func(e datastore.Event) { events <- e })
 }
 
 // tablesOf returns the tables of a kernel.

@@ -93,7 +93,7 @@ func (p *publisher) offers(ctx context.Context) offers {
 				all[link] = p.offer(ctx, state, link)
 			}
 		case (offers{link: {}}).over(p.fields.details) == p.fields.details: // the Node tells nothing of it
-		case !anyOf(p.a.loop.routes, func(_ kernel.RouteKey, r kernel.Route) bool { return r.Hops.Uses(link) }):
+		case !p.a.loop.routes.Any(func(_ kernel.RouteKey, r kernel.Route) bool { return r.Hops.Uses(link) }):
 			all[link] = offer{}
 		}
 	}

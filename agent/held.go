@@ -39,7 +39,7 @@ func learned(_ kernel.RouteKey, r kernel.Route) bool {
 // says true.
 func (k keeper) inUse(f func(kernel.NextHop) bool) bool {
 	for key := range k.state.Held.All() {
-		if r, ok := get(k.routes, key); ok && slices.ContainsFunc(r.Hops.List(), f) {
+		if r, ok := k.routes.Get(key); ok && slices.ContainsFunc(r.Hops.List(), f) {
 			return true
 		}
 	}
@@ -76,7 +76,7 @@ func (k keeper) wireguard() func(kernel.WireGuardKey, kernel.WireGuardPeer) bool
 	return func(_ kernel.WireGuardKey, p kernel.WireGuardPeer) bool {
 		for _, allowed := range p.Allowed.List() {
 			key := kernel.RouteKey{Table: kernel.MainTable, Dst: allowed, Priority: kernel.RoutePriority}
-			if r, ok := get(k.routes, key); ok && k.state.Held.Has(key) && r.Hops.Uses(kernel.LinkWireGuard) {
+			if r, ok := k.routes.Get(key); ok && k.state.Held.Has(key) && r.Hops.Uses(kernel.LinkWireGuard) {
 				return true
 			}
 		}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -63,15 +62,15 @@ type failure struct {
 
 func newTables(drv Drivers, pods podTable) tables {
 	t := tables{
-		sets:       reconcile.NewTracker("nftables sets", orNone(drv.Sets)),
-		elements:   reconcile.NewTracker("nftables elements", orNone(drv.Elements)),
-		chains:     reconcile.NewTracker("nftables chains", orNone(drv.Chains)),
-		tunnels:    reconcile.NewTracker("tunnels", orNone(drv.Tunnels)),
+		sets:       reconcile.NewTracker("nftables sets", drv.Sets),
+		elements:   reconcile.NewTracker("nftables elements", drv.Elements),
+		chains:     reconcile.NewTracker("nftables chains", drv.Chains),
+		tunnels:    reconcile.NewTracker("tunnels", drv.Tunnels),
 		sysctls:    reconcile.NewTracker("sysctls", drv.Sysctls),
-		addrs:      reconcile.NewTracker("addresses of tunnels", orNone(drv.Addrs)),
-		neighbours: reconcile.NewTracker("neighbours", orNone(drv.Neighbours)),
-		forwarding: reconcile.NewTracker("forwarding entries", orNone(drv.Forwarding)),
-		wireguard:  reconcile.NewTracker("WireGuard peers", peersOf(drv.Encryption)),
+		addrs:      reconcile.NewTracker("addresses of tunnels", drv.Addrs),
+		neighbours: reconcile.NewTracker("neighbours", drv.Neighbours),
+		forwarding: reconcile.NewTracker("forwarding entries", drv.Forwarding),
+		wireguard:  reconcile.NewTracker("WireGuard peers", drv.Encryption.Peers()),
 		routes:     reconcile.NewTracker("routes", drv.Routes),
 		podMTUs:    reconcile.NewTracker("MTU of pods", pods),
 		speaker:    reconcile.NewTracker("BGP speaker", drv.Speaker.Config()),
@@ -200,31 +199,4 @@ func (t *tables) want(s *calc.State, pods immutable.Map[ipam.Handle, int]) {
 	t.speaker.Want(s.Speaker, nil)
 	t.paths.Want(s.Paths, nil)
 	t.peers.Want(s.Peers, nil)
-}
-
-// TEMPORARY until all drivers are there.
-func orNone[K, V comparable](t kernel.Table[K, V]) kernel.Table[K, V] {
-	if t == nil {
-		return none[K, V]{}
-	}
-	return t
-}
-
-func peersOf(e kernel.Encryption) kernel.Table[kernel.WireGuardKey, kernel.WireGuardPeer] {
-	if e == nil {
-		return none[kernel.WireGuardKey, kernel.WireGuardPeer]{}
-	}
-	return e.Peers()
-}
-
-type none[K, V comparable] struct{}
-
-func (none[K, V]) Read(context.Context) (map[K]V, error) { return nil, nil }
-
-func (none[K, V]) Write(_ context.Context, set map[K]V, _ []K) error {
-	var errs []error
-	for k := range set {
-		errs = append(errs, &kernel.KeyError[K]{Op: "set", Key: k, Err: kernel.ErrUnsupported})
-	}
-	return errors.Join(errs...)
 }

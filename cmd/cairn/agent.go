@@ -36,8 +36,9 @@ func agentCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the node's agent: routes, BGP, addresses for pods",
-		Long: `Run the node's agent. It watches the datastore, programs routes, speaks BGP and
-answers the CNI plug-in. Stopping it leaves routes and pods as they are.`,
+		Long: `Run the node's agent. It watches the datastore, programs routes and tunnels,
+speaks BGP and answers the CNI plug-in. Stopping it leaves routes, tunnels and
+pods as they are.`,
 		Example: `  cairn agent --node-name n1 --ipv4-address 192.0.2.11/24 --etcd-endpoints https://192.0.2.1:2379
   cairn agent --cleanup        # remove Cairn's routes from this node`,
 		Args: cobra.NoArgs,
@@ -55,9 +56,9 @@ answers the CNI plug-in. Stopping it leaves routes and pods as they are.`,
 	fs.StringVar(&f.logForm, "log-format", "text", "text or json")
 	fs.IntVar(&f.reserve, "ipam-reserve", 16, "free addresses of each family to hold for new pods")
 	fs.DurationVar(&f.coolDown, "ipam-cool-down", 30*time.Second, "how long a freed address rests before it is used again")
-	fs.IntVar(&f.mtu, "mtu", 0, "MTU of new pods, in bytes; 0: that of the node's link")
+	fs.IntVar(&f.mtu, "mtu", 0, "MTU of pods, in bytes; 0: that of the node's links less what tunnels add")
 	fs.DurationVar(&f.resync, "resync", time.Minute, "time between full reads of the kernel")
-	fs.BoolVar(&f.cleanup, "cleanup", false, "remove Cairn's routes from this node and exit")
+	fs.BoolVar(&f.cleanup, "cleanup", false, "remove Cairn's routes, tunnel devices and rules from this node and exit")
 	config.CallOnly(fs, "cleanup")
 	f.store.AddFlags(fs)
 	return cmd
@@ -93,7 +94,12 @@ func (f *agentFlags) run(ctx context.Context) error {
 
 // hostTables returns the tables of this host's kernel.
 func hostTables() agent.Kernel {
-	return agent.Kernel{Sysctls: linux.NewSysctls(), Routes: linux.NewRoutes()}
+	sets, elements, chains := linux.NewRules()
+	return agent.Kernel{
+		Sets: sets, Elements: elements, Chains: chains,
+		Tunnels: linux.NewTunnels(), Sysctls: linux.NewSysctls(), Addrs: linux.NewAddrs(), Neighbours: linux.NewNeighbours(),
+		Forwarding: linux.NewForwarding(), Encryption: linux.NewEncryption(), Routes: linux.NewRoutes(),
+	}
 }
 
 // parse checks every setting and says of the first bad one what is wrong.
