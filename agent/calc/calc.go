@@ -36,6 +36,7 @@ func Desired(in Inputs) State {
 //	pods                     the assignments and the host's links
 //	routes                   all of these and the RIB, range by range
 //	vteps, encryption        the tunnels and the nodes, node by node
+//	protector                the tunnels, the nodes' addresses and the pools
 type Calculator struct {
 	in    Inputs
 	state State
@@ -57,6 +58,8 @@ type Calculator struct {
 	routes     routes
 	vteps      vteps
 	encryption encryption
+	addresses  immutable.Map[netip.Addr, string] // of all nodes
+	protector  protector
 }
 
 // Desired returns what the node should be.
@@ -112,18 +115,25 @@ func (c *Calculator) desired(in Inputs) State {
 	c.routes.update(v, anew, nodes, claimed, came)
 	c.vteps.update(tunnels, c.members, nodes)
 	c.encryption.update(v, nodes, claimed)
+	c.addresses = located(c.addresses, nodes)
 	return c.assemble(v, in, tk)
 }
 
 // assemble puts the parts together.
 func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 	earlier := &c.state
-	return State{
+	devices := edited(earlier.Tunnels, v.tunnels.devices())
+	protection := c.protector.protection(protectionInput{tunnels: devices, nodes: c.addresses, pools: v.pools.protected})
+	s := State{
+		Sets:     protection.sets,
+		Elements: protection.elements,
+		Chains:   protection.chains,
+
 		Sysctls: c.sysctls.get(sysctlsKey{v.pods, v.tunnels, in.Host}, func() immutable.Map[kernel.Sysctl, string] {
-			return remade(earlier.Sysctls, sysctls(v.pods, v.tunnels, in.Host))
+			return edited(earlier.Sysctls, sysctls(v.pods, v.tunnels, in.Host))
 		}),
-		Tunnels:    remade(earlier.Tunnels, v.tunnels.devices()),
-		Addrs:      remade(earlier.Addrs, v.tunnels.addrs()),
+		Tunnels:    devices,
+		Addrs:      edited(earlier.Addrs, v.tunnels.addrs()),
 		Neighbours: c.vteps.neighbours,
 		Forwarding: c.vteps.forwarding,
 		WireGuard:  c.encryption.peers,
@@ -132,13 +142,13 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 		Speaker: v.sessions.speaker,
 		Peers:   v.sessions.peers,
 		Paths: c.paths.get(pathsKey{v.own != nil, v.pools, c.claims.ownChanges}, func() immutable.Map[netip.Prefix, bgp.Path] {
-			return remade(earlier.Paths, paths(c.members, v.pools, c.claims))
+			return edited(earlier.Paths, paths(c.members, v.pools, c.claims))
 		}),
 
 		Held:      c.routes.held,
 		Tentative: v.sessions.peers.Len() > 0 && !in.RIB.Complete, // without peers there is nothing to come
 		MTU:       v.tunnels.mtu,
-		Uses:      remade(earlier.Uses, v.tunnels.uses()),
+		Uses:      edited(earlier.Uses, v.tunnels.uses()),
 
 		Origins:     c.routes.origins,
 		Unused:      c.routes.unused,
@@ -146,6 +156,30 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 		Issues: sortIssues(c.members.issues, v.pools.issues, v.settings.issues, tk.settings.issues, c.claims.issues,
 			v.sessions.issues, v.pods.issues, tk.issues(v.tunnels), in.Store.Issues()),
 	}
+	if slices.Equal(s.Issues, earlier.Issues) {
+		s.Issues = earlier.Issues // who looks at them can tell at once
+	}
+	return s
+}
+
+// located returns the map from each node's address to its name after changes.
+func located(addresses immutable.Map[netip.Addr, string], changes []memberChange) immutable.Map[netip.Addr, string] {
+	e := addresses.Edit()
+	for _, c := range changes { // an address may go from one node to another
+		if c.was != nil {
+			for _, a := range c.was.addresses() {
+				e.Delete(a.Addr())
+			}
+		}
+	}
+	for _, c := range changes {
+		if c.is != nil {
+			for _, a := range c.is.addresses() {
+				e.Set(a.Addr(), c.name)
+			}
+		}
+	}
+	return e.Map()
 }
 
 // sysctlsKey is what the kernel's parameters depend on.

@@ -139,6 +139,10 @@ func (cs *claims) update(part *datastore.Part) []claimChange {
 		return nil
 	}
 	before := map[netip.Prefix]claimChange{}
+	if cs.part == nil {
+		before = make(map[netip.Prefix]claimChange, part.Len())
+		cs.blocks = make(map[netip.Prefix]claim, part.Len())
+	}
 	note := func(dst netip.Prefix) {
 		if _, ok := before[dst]; !ok {
 			was, _, _ := cs.claimed(dst)

@@ -92,6 +92,10 @@ func (ms *members) update(part *datastore.Part) []memberChange {
 		return nil
 	}
 	touched := map[string]struct{}{}
+	if ms.part == nil {
+		ms.known = make(map[string]standing, part.Len())
+		ms.first = make(map[identity]right, 3*part.Len()) // an address, and a VXLAN device's two
+	}
 	for was, is := range datastore.Changed[*v1.Node](ms.part, part) {
 		name := objectOf(was, is).Name
 		touched[name] = struct{}{}

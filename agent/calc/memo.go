@@ -3,7 +3,6 @@ package calc
 import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
-	"cairn.network/cairn/immutable"
 )
 
 // memo keeps the last value that was made from a key. Keys hold pointers to
@@ -20,21 +19,6 @@ func (m *memo[K, V]) get(key K, build func() V) V {
 		m.key, m.made = key, true
 	}
 	return m.value
-}
-
-// remade returns a map that holds what want holds, made from an earlier one: what
-// is the same they have in common.
-func remade[K, V comparable](earlier immutable.Map[K, V], want map[K]V) immutable.Map[K, V] {
-	e := earlier.Edit()
-	for k := range earlier.All() {
-		if _, ok := want[k]; !ok {
-			e.Delete(k)
-		}
-	}
-	for k, v := range want {
-		e.Set(k, v)
-	}
-	return e.Map()
 }
 
 // check returns the object with its defaults filled in, and the reasons to

@@ -20,7 +20,6 @@ type pool struct {
 	link     string       // of the tunnel; "" if mode is Never
 	disabled bool
 	noExport bool
-	nat      bool
 	nodes    *selector.Selector // that may claim blocks
 }
 
@@ -38,7 +37,9 @@ type pools struct {
 	list   []*pool // the oldest first
 	byCIDR map[netip.Prefix]*pool
 	bits   []int // the prefix lengths that there are
-	issues []v1.Issue
+	// protected is what the rules of nftables need to know of them.
+	protected []protectedPool
+	issues    []v1.Issue
 }
 
 // newPools returns the pools that are valid and do not overlap an older one.
@@ -61,7 +62,7 @@ func newPools(s *datastore.Snapshot) *pools {
 func (ps *pools) add(o *v1.IPPool) {
 	p := &pool{
 		name: o.Name, cidr: o.Prefix(), mode: v1.EncapNever,
-		disabled: o.Spec.Disabled, noExport: o.Spec.DisableBGPExport, nat: o.Spec.NATOutgoing,
+		disabled: o.Spec.Disabled, noExport: o.Spec.DisableBGPExport,
 	}
 	issue := func(field, format string, args ...any) {
 		ps.issues = append(ps.issues, v1.Issue{Object: objectName(o), Field: field, Reason: fmt.Sprintf(format, args...)})
@@ -87,6 +88,7 @@ func (ps *pools) add(o *v1.IPPool) {
 		}
 	}
 	ps.list = append(ps.list, p)
+	ps.protected = append(ps.protected, protectedPool{p.cidr, o.Spec.NATOutgoing})
 	ps.byCIDR[p.cidr] = p
 	if !slices.Contains(ps.bits, p.cidr.Bits()) {
 		ps.bits = append(ps.bits, p.cidr.Bits())

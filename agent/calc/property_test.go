@@ -28,7 +28,7 @@ func TestTotal(t *testing.T) {
 		d := rapidDice(t)
 		in := Inputs{
 			Node: d.node(), Store: datastore.NewSnapshot(some(d, 20, d.object)...),
-			Pods: d.pods(), Host: d.host(), RIB: d.rib(), Restarting: d.roll(2) == 0,
+			Pods: d.pods(), Host: d.host(), RIB: d.rib(), Restarting: d.roll(2) == 0, Lacking: d.lacking(),
 		}
 		checkSound(t, in, Desired(in))
 	})
@@ -38,7 +38,7 @@ func TestTotal(t *testing.T) {
 func TestZero(t *testing.T) {
 	in := Inputs{}
 	s := Desired(in)
-	s.Sysctls = immutable.Map[kernel.Sysctl, string]{}
+	s.Sysctls = State{}.Sysctls
 	want := "mtu 1500\nissues\n  Node : there is no such resource: no BGP, and no routes to other nodes' pods\n"
 	if diff := cmp.Diff(want, s.String()); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
@@ -48,30 +48,15 @@ func TestZero(t *testing.T) {
 // checkSound checks what holds of every State.
 func checkSound(t *rapid.T, in Inputs, s State) {
 	for k, r := range s.Routes.All() {
-		o, ok := s.Origins.Get(k)
-		if !ok {
-			t.Errorf("route %s has no origin", k)
-		}
-		if err := r.Check(k); err != nil || k != mainRoute(k.Dst) {
-			t.Errorf("route %s %s can't be: %v", k, r, err)
-		}
-		if (r.Type == kernel.Blackhole) != (o.Kind == OriginBlock) || (r.Type == kernel.Blackhole) != (r.Hops.Len() == 0) {
-			t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
-		}
-		for _, h := range r.Hops.List() {
-			if !in.Host.Links[h.Link].Up {
-				t.Errorf("route %s %s uses a link that is not up", k, r)
-			}
-			if h.Gateway.IsValid() == (o.Kind == OriginPod) {
-				t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
-			}
-		}
-		if _, unused := s.Unused.Get(k.Dst); unused && o.Kind != OriginPod && o.Kind != OriginBlock {
-			t.Errorf("route %s is used and unused", k)
-		}
+		checkRoute(t, in, s, k, r)
 	}
 	if s.Origins.Len() != s.Routes.Len() {
 		t.Errorf("%d origins of %d routes", s.Origins.Len(), s.Routes.Len())
+	}
+	for k, why := range s.Held.All() {
+		if _, routed := s.Routes.Get(k); routed || why == "" || s.Unused.At(k.Dst) != why {
+			t.Errorf("held %s, %q: routed %t, unused %q", k, why, routed, s.Unused.At(k.Dst))
+		}
 	}
 	for dst, paths := range in.RIB.Routes {
 		_, used := s.Routes.Get(mainRoute(dst))
@@ -80,8 +65,8 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 			t.Errorf("learned %s and lost it", dst)
 		}
 	}
-	if s.Speaker.Len() == 0 && s.Peers.Len()+s.Paths.Len() > 0 {
-		t.Error("peers or paths without a speaker")
+	if s.Speaker.Len() == 0 && s.Peers.Len()+s.Paths.Len()+s.Tunnels.Len() > 0 {
+		t.Error("peers, paths or tunnels of a node without addresses")
 	}
 	if s.PeerOrigins.Len() != s.Peers.Len() {
 		t.Errorf("%d origins of %d peers", s.PeerOrigins.Len(), s.Peers.Len())
@@ -97,6 +82,82 @@ func checkSound(t *rapid.T, in Inputs, s State) {
 	}
 	if !slices.IsSortedFunc(s.Issues, func(a, b v1.Issue) int { return cmpIssues(a, b) }) {
 		t.Error("issues are not in order")
+	}
+	checkTunnels(t, in, s)
+}
+
+func checkRoute(t *rapid.T, in Inputs, s State, k kernel.RouteKey, r kernel.Route) {
+	o, ok := s.Origins.Get(k)
+	if !ok {
+		t.Errorf("route %s has no origin", k)
+	}
+	if err := r.Check(k); err != nil || k != mainRoute(k.Dst) {
+		t.Errorf("route %s %s can't be: %v", k, r, err)
+	}
+	if (r.Type == kernel.Blackhole) != (o.Kind == OriginBlock) || (r.Type == kernel.Blackhole) != (r.Hops.Len() == 0) {
+		t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
+	}
+	for _, h := range r.Hops.List() {
+		tunnel, through := s.Tunnels.Get(h.Link)
+		switch {
+		case through && in.Lacking.Has(tunnel.Kind):
+			t.Errorf("route %s %s uses a tunnel that the kernel lacks", k, r)
+		case !through && !in.Host.Links[h.Link].Up:
+			t.Errorf("route %s %s uses a link that is not up", k, r)
+		}
+		if h.Gateway.IsValid() == (o.Kind == OriginPod || h.Link == kernel.LinkWireGuard) {
+			t.Errorf("route %s %s is of origin %s", k, r, o.Kind)
+		}
+		if _, known := s.Neighbours.Get(kernel.Neighbour{Link: h.Link, IP: h.Gateway}); through && tunnel.Kind == kernel.VXLAN && !known {
+			t.Errorf("route %s %s has an unknown neighbour", k, r)
+		}
+		if r.Source.IsValid() && !s.Addrs.Has(kernel.Addr{Link: h.Link, Prefix: netip.PrefixFrom(r.Source, r.Source.BitLen())}) {
+			t.Errorf("route %s %s has a source that its link does not have", k, r)
+		}
+	}
+	if _, unused := s.Unused.Get(k.Dst); unused && o.Kind != OriginPod && o.Kind != OriginBlock {
+		t.Errorf("route %s is used and unused", k)
+	}
+}
+
+// checkTunnels checks that the kernel can have what belongs to tunnels, and that
+// no address is behind two WireGuard peers.
+func checkTunnels(t *rapid.T, in Inputs, s State) {
+	for link, d := range s.Tunnels.All() {
+		if err := d.Check(link); err != nil {
+			t.Errorf("tunnel %s: %v", link, err)
+		}
+		if !s.Uses.Has(link) {
+			t.Errorf("tunnel %s has no use", link)
+		}
+	}
+	lacks := func(link string) bool { return !s.Tunnels.Has(link) || in.Lacking.Has(s.Tunnels.At(link).Kind) }
+	for a := range s.Addrs.All() {
+		if lacks(a.Link) {
+			t.Errorf("address %v on a device that is not", a)
+		}
+	}
+	for n, mac := range s.Neighbours.All() {
+		if err := n.Check(mac); err != nil || lacks(n.Link) || !s.Forwarding.Has(kernel.Forwarding{Link: n.Link, MAC: mac}) {
+			t.Errorf("neighbour %s %s: %v", n, mac, err)
+		}
+	}
+	for f, node := range s.Forwarding.All() {
+		if err := f.Check(node); err != nil {
+			t.Errorf("forwarding %s %s: %v", f, node, err)
+		}
+	}
+	behind := map[netip.Prefix]kernel.WireGuardKey{}
+	for key, p := range s.WireGuard.All() {
+		if err := p.Check(key); err != nil || lacks(kernel.LinkWireGuard) {
+			t.Errorf("peer %s %s: %v", key, p, err)
+		}
+		for _, a := range p.Allowed.List() {
+			if other, taken := behind[a]; taken {
+				t.Errorf("%s is behind %s and %s", a, other, key)
+			}
+			behind[a] = key
+		}
 	}
 }
 
@@ -176,12 +237,12 @@ func TestUnreadable(t *testing.T) {
 func walk(t *testing.T, d dice) {
 	store := datastore.NewMemory()
 	mirror := mirrorOf(t, store)
-	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib()}
+	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib(), Lacking: d.lacking()}
 	var c Calculator
 	var said []State
 	var texts []string
 	for range 60 {
-		switch d.roll(8) {
+		switch d.roll(12) {
 		case 0:
 			in.Pods = d.pods()
 		case 1:
@@ -192,6 +253,8 @@ func walk(t *testing.T, d dice) {
 			in.RIB = &bgp.RIB{Routes: in.RIB.Routes, Complete: !in.RIB.Complete}
 		case 4:
 			in.Node = pick(d, "n1", "n2")
+		case 5:
+			in.Lacking = d.lacking()
 		default:
 			for range 3 {
 				change(t, store, d)

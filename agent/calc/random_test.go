@@ -10,6 +10,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
@@ -46,7 +47,7 @@ func (d dice) prefix() string {
 
 // link is one of few names, not all of which exist.
 func (d dice) link() string {
-	return pick(d, "eth0", "eth0", "eth1", "lo", kernel.PodLink("default", "a", "eth0"), "none", "")
+	return pick(d, "eth0", "eth0", "eth1", "lo", kernel.LinkIPIP, kernel.PodLink("default", "a", "eth0"), "none", "")
 }
 
 func (d dice) meta(kind, name string) (metav1.TypeMeta, metav1.ObjectMeta) {
@@ -57,13 +58,17 @@ func (d dice) meta(kind, name string) (metav1.TypeMeta, metav1.ObjectMeta) {
 }
 
 func (d dice) object() v1.Object {
-	switch d.roll(8) {
+	if d.roll(3) > 0 {
+		return d.sensible()
+	}
+	switch d.roll(9) {
 	case 0, 1:
 		return d.nodeObject()
 	case 2:
 		o := &v1.IPPool{Spec: v1.IPPoolSpec{
-			CIDR: d.prefix(), BlockSize: pick(d, 0, 26, 122, 99), NodeSelector: pick(d, "", "all()", "(("),
+			CIDR: d.prefix(), BlockSize: pick(d, 0, 26, 122, 99), NodeSelector: pick(d, "", "all()", "rack == 'a'", "(("),
 			IPIPMode: d.mode(), VXLANMode: d.mode(), DisableBGPExport: d.roll(4) == 0, Disabled: d.roll(4) == 0,
+			NATOutgoing: d.roll(4) == 0,
 		}}
 		o.TypeMeta, o.ObjectMeta = d.meta("IPPool", pick(d, "p1", "p2", "p3"))
 		return o
@@ -89,6 +94,14 @@ func (d dice) object() v1.Object {
 		}}
 		o.TypeMeta, o.ObjectMeta = d.meta("BGPConfiguration", pick(d, v1.DefaultName, "other"))
 		return o
+	case 7:
+		o := &v1.AgentConfiguration{Spec: v1.AgentConfigurationSpec{
+			WireGuardEnabled: pick(d, nil, new(true), new(true), new(false)), WireGuardListeningPort: pick(d, nil, new(int32(51821)), new(int32(0))),
+			VXLANVNI: pick(d, nil, nil, new(int32(4097)), new(int32(0))), VXLANPort: pick(d, nil, nil, new(int32(8472))),
+			VXLANChecksumOffload: pick(d, nil, new(v1.ChecksumOffloadDisabled), new(v1.ChecksumOffload("no"))),
+		}}
+		o.TypeMeta, o.ObjectMeta = d.meta("AgentConfiguration", pick(d, v1.DefaultName, v1.DefaultName, "node.n1", "node.n2", "other"))
+		return o
 	}
 	o := &v1.BGPPeer{Spec: v1.BGPPeerSpec{
 		Node: pick(d, "", "", "n1", "n2"), NodeSelector: pick(d, "", "", "all()", "rack == 'a'", "rack =="),
@@ -96,6 +109,67 @@ func (d dice) object() v1.Object {
 		MaxRestartTime: d.duration(), KeepaliveTime: d.duration(), AcceptCIDRs: some(d, 3, d.prefix),
 	}}
 	o.TypeMeta, o.ObjectMeta = d.meta("BGPPeer", fmt.Sprintf("tor%d", d.roll(4)))
+	return o
+}
+
+// sensible is an object of a cluster that works: nodes in two racks, pools of
+// every mode, blocks and borrowed addresses, with few things out of the ordinary.
+func (d dice) sensible() v1.Object {
+	nodes := []string{"n1", "n2", "n3", "n4"}
+	switch d.roll(9) {
+	case 0, 1, 2:
+		n := d.roll(len(nodes))
+		rack, subnet := pick(d, "a", "a", "b"), "192.0.2."
+		if rack == "b" {
+			subnet = "198.51.100."
+		}
+		o := &v1.Node{Spec: v1.NodeSpec{BGP: &v1.NodeBGP{
+			IPv4Address: fmt.Sprintf("%s%d/%s", subnet, 11+n, pick(d, "24", "24", "25", "32")),
+			IPv6Address: pick(d, "", fmt.Sprintf("2001:db8:%s::%d/64", rack, 11+n)),
+		}}}
+		if n == 0 {
+			o.Spec.BGP.IPv4Address, o.Spec.BGP.IPv6Address = pick(d, "192.0.2.11/24", "192.0.2.11/32"), "2001:db8:a::11/64"
+		}
+		if d.roll(4) == 0 {
+			o.Spec.BGP.IPv4Address = "192.0.2.12/24" // whoever it is
+		}
+		d.publish(o)
+		o.TypeMeta, o.ObjectMeta = d.meta("Node", nodes[n])
+		return o
+	case 3:
+		cidrs := []string{"10.244.0.0/25", "10.244.0.128/25", "fd00:244::/64"}
+		n := d.roll(len(cidrs))
+		o := &v1.IPPool{Spec: v1.IPPoolSpec{CIDR: cidrs[n], Disabled: d.roll(6) == 0, NATOutgoing: d.roll(3) == 0}}
+		mode := pick(d, v1.EncapNever, v1.EncapAlways, v1.EncapCrossSubnet)
+		if n < 2 && d.roll(2) == 0 {
+			o.Spec.IPIPMode = mode
+		} else {
+			o.Spec.VXLANMode = mode
+		}
+		o.TypeMeta, o.ObjectMeta = d.meta("IPPool", fmt.Sprintf("p%d", n+1))
+		return o
+	case 4:
+		enabled := d.roll(2) == 0
+		o := &v1.AgentConfiguration{Spec: v1.AgentConfigurationSpec{WireGuardEnabled: &enabled}}
+		o.TypeMeta, o.ObjectMeta = d.meta("AgentConfiguration", pick(d, v1.DefaultName, "node.n1"))
+		return o
+	case 5:
+		o := &v1.BGPPeer{Spec: v1.BGPPeerSpec{
+			PeerIP: pick(d, "192.0.2.11", "192.0.2.12", "192.0.2.1", "2001:db8:a::12"), ASNumber: 64512,
+			AcceptCIDRs: some(d, 1, func() string { return "203.0.113.0/24" }), NodeSelector: pick(d, "", "rack == 'a'"),
+		}}
+		o.TypeMeta, o.ObjectMeta = d.meta("BGPPeer", fmt.Sprintf("tor%d", d.roll(4)))
+		return o
+	}
+	o := &v1.IPAMBlock{Spec: v1.IPAMBlockSpec{
+		CIDR: pick(d, "10.244.0.0/26", "10.244.0.64/26", "10.244.0.128/26", "10.244.0.192/26", "10.244.0.192/32", "192.0.2.0/25",
+			"fd00:244::/122", "fd00:244::40/122"),
+		Pool: "p1", Node: pick(d, nodes...), State: pick(d, v1.BlockConfirmed, v1.BlockConfirmed, v1.BlockConfirmed, v1.BlockPending),
+		Allocations: some(d, 2, func() v1.Allocation {
+			return v1.Allocation{Address: pick(d, d.tunnelAddress4(), d.tunnelAddress6()), Node: pick(d, nodes...)}
+		}),
+	}}
+	o.TypeMeta, o.ObjectMeta = d.meta("IPAMBlock", v1.BlockName(o.Prefix()))
 	return o
 }
 
@@ -108,8 +182,56 @@ func (d dice) nodeObject() v1.Object {
 			ASNumber:    pick(d, nil, nil, new(uint32(64600)), new(uint32(0))),
 		}
 	}
+	if d.roll(3) > 0 {
+		d.publish(o)
+	}
 	o.TypeMeta, o.ObjectMeta = d.meta("Node", pick(d, "n1", "n1", "n2", "n3", "n4"))
 	return o
+}
+
+// publish adds tunnel devices to a node, which others may have too.
+func (d dice) publish(o *v1.Node) {
+	if o.Spec.BGP != nil && d.roll(2) == 0 {
+		o.Spec.BGP.IPv4IPIPTunnelAddr = d.tunnelAddress4()
+	}
+	if d.roll(2) == 0 {
+		o.Spec.IPv4VXLANTunnelAddr, o.Spec.VXLANTunnelMACAddr = d.tunnelAddress4(), d.mac()
+	}
+	if d.roll(2) == 0 {
+		o.Spec.IPv6VXLANTunnelAddr, o.Spec.VXLANTunnelMACAddrV6 = d.tunnelAddress6(), d.mac()
+	}
+	if d.roll(2) == 0 {
+		key := kernel.WireGuardKey{byte(d.roll(5))}
+		o.Spec.WireGuard = &v1.NodeWireGuard{
+			PublicKey: key.String(), ListeningPort: pick[int32](d, 51820, 51821),
+			InterfaceIPv4Address: d.tunnelAddress4(), InterfaceIPv6Address: d.tunnelAddress6(),
+		}
+		if d.roll(20) == 0 {
+			o.Spec.WireGuard.PublicKey = "no"
+		}
+	}
+}
+
+func (d dice) tunnelAddress4() string {
+	return pick(d, "", "10.244.0.3", "10.244.0.66", "10.244.0.131", "10.244.0.65", "192.0.2.12")
+}
+
+func (d dice) tunnelAddress6() string {
+	return pick(d, "", "fd00:244::3", "fd00:244::43", "fd00:244::41", "2001:db8:a::12")
+}
+
+func (d dice) mac() string {
+	return pick(d, "66:00:00:00:00:01", "66:00:00:00:00:02", "66:00:00:00:00:03", "00:00:00:00:00:00")
+}
+
+func (d dice) lacking() immutable.Map[kernel.TunnelKind, bool] {
+	var m immutable.Map[kernel.TunnelKind, bool]
+	for _, k := range []kernel.TunnelKind{kernel.IPIP, kernel.VXLAN, kernel.WireGuard} {
+		if d.roll(6) == 0 {
+			m = m.With(k, true)
+		}
+	}
+	return m
 }
 
 func (d dice) mode() v1.EncapMode {
@@ -122,7 +244,16 @@ func (d dice) duration() *metav1.Duration {
 }
 
 func (d dice) pods() *ipam.Assignments {
-	return ipam.NewAssignments(some(d, 4, d.pod)...)
+	list := some(d, 4, d.pod)
+	for _, link := range kernel.TunnelLinks() {
+		if d.roll(3) > 0 {
+			a := ipam.Assignment{Handle: ipam.TunnelHandle(link)}
+			a.IPv4, _ = netip.ParseAddr(d.tunnelAddress4())
+			a.IPv6, _ = netip.ParseAddr(d.tunnelAddress6())
+			list = append(list, a)
+		}
+	}
+	return ipam.NewAssignments(list...)
 }
 
 func (d dice) pod() ipam.Assignment {
@@ -136,7 +267,8 @@ func (d dice) pod() ipam.Assignment {
 
 func (d dice) host() *kernel.Host {
 	h := &kernel.Host{
-		Links: map[string]kernel.Link{}, Addrs: map[kernel.Addr]struct{}{}, Foreign: map[kernel.RouteKey]kernel.Route{},
+		Release: pick(d, "6.1.0-41-amd64", "5.6.0", ""),
+		Links:   map[string]kernel.Link{}, Addrs: map[kernel.Addr]struct{}{}, Foreign: map[kernel.RouteKey]kernel.Route{},
 	}
 	for range d.roll(6) {
 		a := d.pod()
@@ -148,6 +280,13 @@ func (d dice) host() *kernel.Host {
 		h.Links[l.Name] = l
 	}
 	delete(h.Links, "")
+	for _, link := range kernel.TunnelLinks() {
+		if d.roll(3) == 0 {
+			h.Links[link] = kernel.Link{Name: link, MTU: 1400, Up: d.roll(4) > 0, Alias: pick(d, kernel.TunnelAlias, kernel.TunnelAlias, "")}
+			p, _ := netip.ParsePrefix(pick(d, "10.244.0.3/32", "192.0.2.11/32", "fd00:244::3/128"))
+			h.Addrs[kernel.Addr{Link: link, Prefix: p}] = struct{}{}
+		}
+	}
 	if d.roll(4) > 0 {
 		h.Links["eth0"] = kernel.Link{Name: "eth0", MTU: 1500, Up: true}
 		h.Addrs[kernel.Addr{Link: "eth0", Prefix: netip.MustParsePrefix("192.0.2.11/24")}] = struct{}{}
@@ -185,6 +324,13 @@ func (d dice) rib() *bgp.RIB {
 		r.Routes[p] = some(d, 3, func() bgp.LearnedPath {
 			peer, _ := netip.ParseAddr(d.address())
 			via, _ := netip.ParseAddr(d.address())
+			if d.roll(4) > 0 { // another node
+				peer = netip.MustParseAddr(pick(d, "192.0.2.12", "192.0.2.1", "198.51.100.13"))
+				if p.Addr().Is6() {
+					peer = netip.MustParseAddr(pick(d, "2001:db8:a::12", "2001:db8:b::13"))
+				}
+				via = peer
+			}
 			return bgp.LearnedPath{Peer: peer, NextHop: via, LocalPref: pick[uint32](d, 0, 100, 101)}
 		})
 	}

@@ -143,7 +143,7 @@ func newSessions(k sessionsKey, store *datastore.Snapshot, ms *members, earlier 
 			}
 		}
 	}
-	s.peers, s.origins = remade(earlier.peers, peers), remade(earlier.origins, origins)
+	s.peers, s.origins = edited(earlier.peers, peers), edited(earlier.origins, origins)
 	var listen []netip.Addr
 	for _, a := range own.addresses() {
 		listen = append(listen, a.Addr())

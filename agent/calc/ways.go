@@ -42,12 +42,15 @@ type wayKey struct {
 func (v *view) to(m *member, f bgp.Family, link string) way {
 	k := wayKey{m.name, f, link}
 	w, ok := v.ways[k]
-	if !ok {
-		if link == "" {
-			w = v.plain(m, f)
-		} else {
-			w = v.tunnelled(m, f, link)
-		}
+	if ok {
+		return w
+	}
+	if link == "" {
+		w = v.plain(m, f)
+	} else {
+		w = v.tunnelled(m, f, link)
+	}
+	if len(v.claims.of[m.name]) > 1 { // or nobody asks again
 		v.ways[k] = w
 	}
 	return w
@@ -122,11 +125,12 @@ func (v *view) endpoint(m *member) (netip.Addr, bool) {
 }
 
 // encrypts says whether what is sent to another node's pods goes through
-// WireGuard: both have it.
+// WireGuard: both have told their keys, for to one who does not know ours nothing
+// gets through.
 func (v *view) encrypts(m *member) bool {
 	t := v.tunnels.at(kernel.LinkWireGuard)
 	_, reachable := v.endpoint(m)
-	return t.sending && !t.lacking && m.wireGuard.exists() && reachable
+	return t.sending && !t.lacking && v.own.wireGuard.exists() && m.wireGuard.exists() && reachable
 }
 
 // transport returns the link of the tunnel in which a pool's packets travel to
