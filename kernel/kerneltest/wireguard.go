@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -49,6 +50,7 @@ func RunWireGuard(t *testing.T, newWorld func(t *testing.T) WireGuardWorld) {
 		{"peers read back equal", peersReadBack},
 		{"every peer replaces every other", replaceEveryPeer},
 		{"allowed prefixes move in any order", allowedMove},
+		{"allowed prefixes wander", allowedWander},
 		{"what another hand changed is read and mended", peersByAnotherHand},
 		{"a bad peer does not stop its neighbours", badPeers},
 		{"the own key is no peer", ownKey},
@@ -227,6 +229,46 @@ func allowedMove(t *testing.T, w WireGuardWorld) {
 	WantPeers(t, w, peers{two: peer(x, z), three: peer()})
 	Put(t, table, peers{one: peer(x, y)})
 	WantPeers(t, w, peers{one: peer(x, y), two: peer(z), three: peer()})
+}
+
+// allowedWander gives prefixes to peers at random, and reads from time to time.
+func allowedWander(t *testing.T, w WireGuardWorld) {
+	w.AddDevice(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	endpoint := netip.MustParseAddrPort("192.0.2.1:51820")
+	want := make(map[kernel.WireGuardKey]kernel.WireGuardPeer)
+	for step := range 200 {
+		set, del := make(map[kernel.WireGuardKey]kernel.WireGuardPeer), []kernel.WireGuardKey(nil)
+		given := make(map[kernel.WireGuardKey][]netip.Prefix)
+		taken := make(map[netip.Prefix]bool)
+		for n := range 4 {
+			switch k := PeerKey(n); random.IntN(8) {
+			case 0, 1, 2, 3:
+				given[k] = nil
+			case 4:
+				del = append(del, k)
+				delete(want, k)
+			}
+		}
+		for n := range 6 {
+			p, k := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32), PeerKey(random.IntN(4))
+			if list, gets := given[k]; gets {
+				given[k], taken[p] = append(list, p), true
+			}
+		}
+		for k, was := range want {
+			was.Allowed = kernel.PrefixesOf(slices.DeleteFunc(was.Allowed.List(), func(p netip.Prefix) bool { return taken[p] })...)
+			want[k] = was
+		}
+		for k, list := range given {
+			set[k] = kernel.WireGuardPeer{Endpoint: endpoint, Allowed: kernel.PrefixesOf(list...)}
+			want[k] = set[k]
+		}
+		Put(t, w.Encryption().Peers(), set, del...)
+		if step%4 == 3 {
+			WantPeers(t, w, want)
+		}
+	}
 }
 
 func peersByAnotherHand(t *testing.T, w WireGuardWorld) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -32,24 +33,52 @@ type encryption struct {
 	config
 
 	mu sync.Mutex
-	// seen is the device as it was last read, and written since. It only spares
-	// work: with whatever is asked of a device comes the list of its peers, of which
-	// there may be thousands.
+	// seen is the device as it was last read, and written since: it tells what peers
+	// have to lose.
 	seen wireGuardDevice
 }
 
-// wireGuardDevice is what was seen of the device with this index.
+// wireGuardDevice is what was seen of the peers of the device with this index.
 type wireGuardDevice struct {
-	index int
-	key   kernel.WireGuardKey // zero: not seen, or there is none
-	// allowed holds what was allowed to each peer; another may have got it since.
-	allowed map[kernel.WireGuardKey]kernel.Prefixes
+	index   int
+	allowed map[kernel.WireGuardKey]kernel.Prefixes // to each peer; another may have got it since
+	owners  map[netip.Prefix]kernel.WireGuardKey    // whose an allowed prefix is now
+}
+
+func newWireGuardDevice(index int) wireGuardDevice {
+	return wireGuardDevice{index, make(map[kernel.WireGuardKey]kernel.Prefixes), make(map[netip.Prefix]kernel.WireGuardKey)}
+}
+
+// set notes what was allowed to a peer, and in surplus what it has besides.
+func (d *wireGuardDevice) set(key kernel.WireGuardKey, allowed kernel.Prefixes, surplus map[netip.Prefix]kernel.WireGuardKey) {
+	list := allowed.List()
+	if was := d.allowed[key]; was != allowed {
+		for _, p := range was.List() {
+			if _, stays := slices.BinarySearchFunc(list, p, netip.Prefix.Compare); !stays && d.owners[p] == key {
+				surplus[p] = key
+			}
+		}
+	}
+	for _, p := range list {
+		d.owners[p] = key
+	}
+	d.allowed[key] = allowed
+}
+
+// drop notes that a peer was removed.
+func (d *wireGuardDevice) drop(key kernel.WireGuardKey) {
+	for _, p := range d.allowed[key].List() {
+		if d.owners[p] == key {
+			delete(d.owners, p)
+		}
+	}
+	delete(d.allowed, key)
 }
 
 // now returns what was seen of the device with this index. e.mu is held.
 func (e *encryption) now(index int) *wireGuardDevice {
-	if e.seen.index != index {
-		e.seen = wireGuardDevice{index: index, allowed: make(map[kernel.WireGuardKey]kernel.Prefixes)}
+	if e.seen.index != index || e.seen.allowed == nil {
+		e.seen = newWireGuardDevice(index)
 	}
 	return &e.seen
 }
@@ -59,44 +88,22 @@ func (e *encryption) Peers() kernel.Table[kernel.WireGuardKey, kernel.WireGuardP
 }
 
 func (e *encryption) Key(ctx context.Context) (kernel.WireGuardKey, error) {
-	key, err := e.key(ctx)
+	_, device, err := e.device(ctx)
+	if err == nil && hasKey(device) {
+		return kernel.WireGuardKey(device.PublicKey), nil
+	}
+	var change wgtypes.Config
+	var key kernel.WireGuardKey
+	if err == nil {
+		key, err = newKey(&change)
+	}
+	if err == nil {
+		err = e.wireGuard(func(client *wgctrl.Client) error { return client.ConfigureDevice(kernel.LinkWireGuard, change) })
+	}
 	if err != nil {
 		return kernel.WireGuardKey{}, fmt.Errorf("read WireGuard key: %w", err)
 	}
 	return key, nil
-}
-
-func (e *encryption) key(ctx context.Context) (kernel.WireGuardKey, error) {
-	index, err := e.wireGuardIndex(ctx)
-	if err != nil {
-		return kernel.WireGuardKey{}, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	seen := e.now(index)
-	if seen.key != (kernel.WireGuardKey{}) {
-		return seen.key, nil
-	}
-	err = e.wireGuard(func(client *wgctrl.Client) error {
-		device, err := client.Device(kernel.LinkWireGuard)
-		if err != nil {
-			return err
-		}
-		if hasKey(device) {
-			seen.key = kernel.WireGuardKey(device.PublicKey)
-			return nil
-		}
-		var change wgtypes.Config
-		key, err := newKey(&change)
-		if err == nil {
-			err = client.ConfigureDevice(kernel.LinkWireGuard, change)
-		}
-		if err == nil {
-			seen.key = key
-		}
-		return err
-	})
-	return seen.key, err
 }
 
 func (e *encryption) Traffic(ctx context.Context) ([]kernel.PeerTraffic, error) {

@@ -112,8 +112,7 @@ func TestWireGuardPortVM(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantPort(port)
-		// Asked afresh, so that nothing is remembered.
-		now, err := NewEncryption(w.in()).Key(t.Context())
+		now, err := w.encryption.Key(t.Context())
 		if err != nil || now == (kernel.WireGuardKey{}) || i > 0 && now != key {
 			t.Errorf("key is %v, %v; want %v", now, err, key)
 		}
@@ -135,7 +134,7 @@ func TestWireGuardPortVM(t *testing.T) {
 }
 
 // TestWireGuardKeyVM shows that a device without a key is given one when the key
-// is asked for, and that a key that another hand changed is seen at the next Read.
+// is asked for, and that a key that another hand changed is seen.
 func TestWireGuardKeyVM(t *testing.T) {
 	needs.Link(t, "wireguard")
 	w := newWireGuardWorld(t)
@@ -145,17 +144,14 @@ func TestWireGuardKeyVM(t *testing.T) {
 	if err != nil || first == (kernel.WireGuardKey{}) {
 		t.Fatalf("key is %v, %v", first, err)
 	}
-	if again, err := NewEncryption(w.in()).Key(t.Context()); again != first || err != nil {
-		t.Errorf("another asks and gets %v, %v; want %v", again, err, first)
+	if again, err := w.encryption.Key(t.Context()); again != first || err != nil {
+		t.Errorf("asked again it is %v, %v; want %v", again, err, first)
 	}
 	private, err := wgtypes.GeneratePrivateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.byHand(t, wgtypes.Config{PrivateKey: &private})
-	if _, err := w.encryption.Peers().Read(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	if now, err := w.encryption.Key(t.Context()); now != kernel.WireGuardKey(private.PublicKey()) || err != nil {
 		t.Errorf("key is %v, %v; want %v", now, err, private.PublicKey())
 	}

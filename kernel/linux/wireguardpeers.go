@@ -42,13 +42,11 @@ func (t wireGuardPeers) Read(ctx context.Context) (map[kernel.WireGuardKey]kerne
 	case err != nil:
 		return nil, fmt.Errorf("read WireGuard peers: %w", err)
 	}
-	seen := wireGuardDevice{index: index, allowed: make(map[kernel.WireGuardKey]kernel.Prefixes)}
-	if hasKey(device) {
-		seen.key = kernel.WireGuardKey(device.PublicKey)
-	}
+	seen := newWireGuardDevice(index)
 	for _, p := range device.Peers {
 		key, peer := kernel.WireGuardKey(p.PublicKey), peerOf(p)
-		peers[key], seen.allowed[key] = peer, peer.Allowed
+		peers[key] = peer
+		seen.set(key, peer.Allowed, nil)
 	}
 	t.mu.Lock()
 	t.seen = seen
@@ -86,22 +84,27 @@ func (t wireGuardPeers) Write(ctx context.Context, set map[kernel.WireGuardKey]k
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := peersWrite{allowed: t.now(index).allowed}
-	w.plan(set, del, missing)
-	if len(w.changes) > 0 {
-		err := t.wireGuard(func(client *wgctrl.Client) error { return w.send(ctx, client) })
+	w := peersWrite{seen: t.now(index)}
+	if changes := w.plan(set, del, missing); len(changes) > 0 {
+		err := t.wireGuard(func(client *wgctrl.Client) error {
+			w.client = client
+			return w.send(ctx, changes)
+		})
 		if err != nil {
 			w.failed = append(w.failed, fmt.Errorf("write WireGuard peers: %w", err))
 		}
+	}
+	if len(w.failed) > 0 {
+		t.seen = wireGuardDevice{} // a part may have been done
 	}
 	return errors.Join(w.failed...)
 }
 
 // peersWrite is one Write.
 type peersWrite struct {
-	allowed map[kernel.WireGuardKey]kernel.Prefixes // as seen, see wireGuardDevice
-	changes []peerChange
-	failed  []error
+	client *wgctrl.Client
+	seen   *wireGuardDevice
+	failed []error
 }
 
 // peerChange is what becomes of one peer.
@@ -111,10 +114,9 @@ type peerChange struct {
 	wgtypes.PeerConfig
 }
 
-// plan orders the changes: those that take nothing from a peer come first, so
-// that a prefix which moves is without a peer at no time.
-func (w *peersWrite) plan(set map[kernel.WireGuardKey]kernel.WireGuardPeer, del []kernel.WireGuardKey, missing error) {
-	var last []peerChange
+// plan returns the changes, and notes the failure of those that can't be made.
+func (w *peersWrite) plan(set map[kernel.WireGuardKey]kernel.WireGuardPeer, del []kernel.WireGuardKey, missing error) []peerChange {
+	var changes []peerChange
 	for _, key := range slices.SortedFunc(maps.Keys(set), func(a, b kernel.WireGuardKey) int { return bytes.Compare(a[:], b[:]) }) {
 		peer := set[key]
 		if err := peer.Check(key); err != nil || missing != nil {
@@ -122,36 +124,17 @@ func (w *peersWrite) plan(set map[kernel.WireGuardKey]kernel.WireGuardPeer, del 
 			continue
 		}
 		c := peerChange{key, peer.Allowed, peerConfig(key, peer)}
-		was, seen := w.allowed[key]
-		takes := seen && !includes(peer.Allowed, was)
-		// What is allowed is replaced in two steps: between them the peer's packets are
-		// lost. So it is not done to a peer that only gets more.
-		c.ReplaceAllowedIPs = takes || !seen
-		if takes {
-			last = append(last, c)
-		} else {
-			w.changes = append(w.changes, c)
-		}
+		// The kernel replaces what is allowed in two steps, and between them it drops the
+		// peer's packets. So this is for peers only of which nothing is known.
+		_, known := w.seen.allowed[key]
+		c.ReplaceAllowedIPs = !known
+		changes = append(changes, c)
 	}
-	w.changes = append(w.changes, last...)
 	for _, key := range del {
 		remove := wgtypes.PeerConfig{PublicKey: wgtypes.Key(key), Remove: true, UpdateOnly: true}
-		w.changes = append(w.changes, peerChange{key: key, PeerConfig: remove})
+		changes = append(changes, peerChange{key: key, PeerConfig: remove})
 	}
-}
-
-// includes says whether all of the part are in the whole.
-func includes(whole, part kernel.Prefixes) bool {
-	if whole == part {
-		return true
-	}
-	all := whole.List()
-	for _, p := range part.List() {
-		if _, found := slices.BinarySearchFunc(all, p, netip.Prefix.Compare); !found {
-			return false
-		}
-	}
-	return true
+	return changes
 }
 
 func peerConfig(key kernel.WireGuardKey, peer kernel.WireGuardPeer) wgtypes.PeerConfig {
@@ -162,15 +145,22 @@ func peerConfig(key kernel.WireGuardKey, peer kernel.WireGuardPeer) wgtypes.Peer
 	if peer.Probe {
 		*c.PersistentKeepaliveInterval = wireGuardProbe
 	}
-	for _, p := range peer.Allowed.List() {
-		c.AllowedIPs = append(c.AllowedIPs, net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
-	}
+	c.AllowedIPs = ipNets(peer.Allowed.List())
 	return c
 }
 
+func ipNets(prefixes []netip.Prefix) []net.IPNet {
+	list := make([]net.IPNet, 0, len(prefixes))
+	for _, p := range prefixes {
+		list = append(list, net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())})
+	}
+	return list
+}
+
 // send makes the changes, many in one message.
-func (w *peersWrite) send(ctx context.Context, client *wgctrl.Client) error {
-	for left := w.changes; len(left) > 0; {
+func (w *peersWrite) send(ctx context.Context, changes []peerChange) error {
+	surplus := make(map[netip.Prefix]kernel.WireGuardKey)
+	for left := changes; len(left) > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -179,37 +169,61 @@ func (w *peersWrite) send(ctx context.Context, client *wgctrl.Client) error {
 			prefixes += len(left[n].AllowedIPs)
 			n++
 		}
-		w.apply(client, left[:n])
+		w.apply(left[:n], surplus)
 		left = left[n:]
 	}
-	return nil
+	return w.disallow(surplus)
 }
 
 // apply makes the changes in one message. The kernel stops at the first that it
-// does not take, and does not say which: then they are made one by one.
-func (w *peersWrite) apply(client *wgctrl.Client, changes []peerChange) {
+// does not take, and does not say which: then they are made one by one. What peers
+// are still allowed that they should not be goes into surplus.
+func (w *peersWrite) apply(changes []peerChange, surplus map[netip.Prefix]kernel.WireGuardKey) {
 	var c wgtypes.Config
 	for _, change := range changes {
 		c.Peers = append(c.Peers, change.PeerConfig)
 	}
-	err := client.ConfigureDevice(kernel.LinkWireGuard, c)
+	err := w.client.ConfigureDevice(kernel.LinkWireGuard, c)
 	if err != nil && len(changes) > 1 {
 		for i := range changes {
-			w.apply(client, changes[i:i+1])
+			w.apply(changes[i:i+1], surplus)
 		}
 		return
 	}
 	for _, change := range changes {
 		switch {
 		case err != nil:
-			delete(w.allowed, change.key)
 			w.fail(change.op(), change.key, wireGuardRefusal(err))
 		case change.Remove:
-			delete(w.allowed, change.key)
+			w.seen.drop(change.key)
 		default:
-			w.allowed[change.key] = change.allowed
+			w.seen.set(change.key, change.allowed, surplus)
 		}
 	}
+}
+
+// disallow takes prefixes from the peers that still have them. The kernel knows no
+// such request; but a prefix that is given to another peer goes from the first at
+// once, and with that other peer when this is removed.
+func (w *peersWrite) disallow(surplus map[netip.Prefix]kernel.WireGuardKey) error {
+	maps.DeleteFunc(surplus, func(p netip.Prefix, k kernel.WireGuardKey) bool { return w.seen.owners[p] != k })
+	if len(surplus) == 0 {
+		return nil
+	}
+	key, err := wgtypes.GenerateKey()
+	if err != nil {
+		return fmt.Errorf("make a key: %w", err)
+	}
+	for p := range surplus {
+		delete(w.seen.owners, p)
+	}
+	take := wgtypes.PeerConfig{PublicKey: key, AllowedIPs: ipNets(slices.Collect(maps.Keys(surplus)))}
+	remove := wgtypes.PeerConfig{PublicKey: key, Remove: true, UpdateOnly: true}
+	err = w.client.ConfigureDevice(kernel.LinkWireGuard, wgtypes.Config{Peers: []wgtypes.PeerConfig{take, remove}})
+	if err != nil {
+		return fmt.Errorf("take allowed prefixes from peers: %w", wireGuardRefusal(err))
+	}
+	return nil
 }
 
 func (c peerChange) op() string {
