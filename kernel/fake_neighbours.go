@@ -51,13 +51,20 @@ func (f *Fake) putNeighbour(n Neighbour, mac MAC) {
 		f.tunnels.neighbours = make(map[Neighbour]MAC)
 	}
 	f.tunnels.neighbours[n] = mac
-	f.tell(Event{Neighbours: map[Neighbour]*MAC{n: &mac}}, false)
+	f.tellNeighbour(n, &mac)
 }
 
 func (f *Fake) dropNeighbour(n Neighbour) {
 	if _, there := f.tunnels.neighbours[n]; there {
 		delete(f.tunnels.neighbours, n)
-		f.tell(Event{Neighbours: map[Neighbour]*MAC{n: nil}}, false)
+		f.tellNeighbour(n, nil)
+	}
+}
+
+// tellNeighbour tells of an entry if its link is Cairn's.
+func (f *Fake) tellNeighbour(n Neighbour, mac *MAC) {
+	if f.ourLink(n.Link) == nil {
+		f.tell(Event{Neighbours: map[Neighbour]*MAC{n: mac}}, false)
 	}
 }
 
@@ -68,7 +75,9 @@ func (f *Fake) dropNeighbours(link string, e *Event) {
 		if n.Link != link {
 			return false
 		}
-		e.Neighbours = together(e.Neighbours, map[Neighbour]*MAC{n: nil})
+		if f.ourLink(link) == nil {
+			e.Neighbours = together(e.Neighbours, map[Neighbour]*MAC{n: nil})
+		}
 		return true
 	})
 }
@@ -146,13 +155,20 @@ func (f *Fake) putForwarding(k Forwarding, node netip.Addr) {
 		return // the kernel says nothing
 	}
 	f.tunnels.forwarding[k] = node
-	f.tell(Event{Forwarding: map[Forwarding]*netip.Addr{k: &node}}, false)
+	f.tellForwarding(k, &node)
 }
 
 func (f *Fake) dropForwardingEntry(k Forwarding) {
 	if _, there := f.tunnels.forwarding[k]; there {
 		delete(f.tunnels.forwarding, k)
-		f.tell(Event{Forwarding: map[Forwarding]*netip.Addr{k: nil}}, false)
+		f.tellForwarding(k, nil)
+	}
+}
+
+// tellForwarding tells of an entry if its link is Cairn's.
+func (f *Fake) tellForwarding(k Forwarding, node *netip.Addr) {
+	if f.ourLink(k.Link) == nil {
+		f.tell(Event{Forwarding: map[Forwarding]*netip.Addr{k: node}}, false)
 	}
 }
 
@@ -162,7 +178,9 @@ func (f *Fake) dropForwarding(link string, e *Event) {
 		if k.Link != link {
 			return false
 		}
-		e.Forwarding = together(e.Forwarding, map[Forwarding]*netip.Addr{k: nil})
+		if f.ourLink(link) == nil {
+			e.Forwarding = together(e.Forwarding, map[Forwarding]*netip.Addr{k: nil})
+		}
 		return true
 	})
 }

@@ -95,6 +95,11 @@ type story struct {
 	host    *kernel.Host
 	routes  map[kernel.RouteKey]*kernel.Route // the last word on each
 	down    map[string]bool
+	tunnels map[string]bool
+	// The last word on each entry of a tunnel device.
+	neighbours map[kernel.Neighbour]*kernel.MAC
+	forwarding map[kernel.Forwarding]*netip.Addr
+
 	overrun bool
 	told    int
 }
@@ -122,7 +127,9 @@ func watch(t *testing.T, w World) *story {
 
 // forget empties the story but for the host.
 func (s *story) forget() {
-	s.routes, s.down, s.overrun, s.told = make(map[kernel.RouteKey]*kernel.Route), make(map[string]bool), false, 0
+	s.routes, s.down, s.tunnels = make(map[kernel.RouteKey]*kernel.Route), make(map[string]bool), make(map[string]bool)
+	s.neighbours, s.forwarding = make(map[kernel.Neighbour]*kernel.MAC), make(map[kernel.Forwarding]*netip.Addr)
+	s.overrun, s.told = false, 0
 }
 
 // until takes events until the condition is true.
@@ -152,6 +159,11 @@ func (s *story) take(e kernel.Event) {
 	for _, name := range e.Down {
 		s.down[name] = true
 	}
+	for _, name := range e.Tunnels {
+		s.tunnels[name] = true
+	}
+	maps.Copy(s.neighbours, e.Neighbours)
+	maps.Copy(s.forwarding, e.Forwarding)
 	s.overrun = s.overrun || e.Overrun
 }
 
