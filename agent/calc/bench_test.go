@@ -191,7 +191,7 @@ func BenchmarkChange(b *testing.B) {
 
 // mirrored returns the input twice, before and after one object is set, with
 // snapshots that share what did not change.
-func mirrored(b *testing.B, in Inputs, o v1.Object) []Inputs {
+func mirrored(b testing.TB, in Inputs, o v1.Object) []Inputs {
 	b.Helper()
 	store := datastore.NewMemory()
 	for _, old := range allObjects(in.Store) {

@@ -179,7 +179,7 @@ func located(addresses immutable.Map[netip.Addr, string], changes []memberChange
 			}
 		}
 	}
-	return e.Map()
+	return immutable.Share(e.Map(), addresses)
 }
 
 // sysctlsKey is what the kernel's parameters depend on.

@@ -65,7 +65,7 @@ func (s *sessions) update(k sessionsKey, store *datastore.Snapshot, ms *members,
 			origins.Set(ip, PeerOrigin{Type: v1.PeerTypeMesh, Name: c.name})
 		}
 	}
-	next.peers, next.origins = peers.Map(), origins.Map()
+	next.peers, next.origins = immutable.Share(peers.Map(), s.peers), immutable.Share(origins.Map(), s.origins)
 	for ip := range immutable.Diff(s.peers, next.peers) {
 		if s.peers.Has(ip) != next.peers.Has(ip) {
 			came = append(came, ip)
