@@ -46,6 +46,8 @@ func columnsOf(kind string) []column {
 		return poolColumns()
 	case "BGPConfiguration":
 		return bgpConfigurationColumns()
+	case "AgentConfiguration":
+		return agentConfigurationColumns()
 	case "BGPPeer":
 		return bgpPeerColumns()
 	case "Node":
@@ -80,6 +82,16 @@ func bgpConfigurationColumns() []column {
 		wide("LISTENPORT", func(c *v1.BGPConfiguration) string { return strconv.Itoa(int(c.Spec.ListenPort)) }),
 		wide("RESTARTTIME", func(c *v1.BGPConfiguration) string { return seconds(c.Spec.NodeMeshMaxRestartTime) }),
 		wide("CLUSTERROUTES", func(c *v1.BGPConfiguration) string { return string(c.Spec.ClusterRoutes) }),
+	}
+}
+
+func agentConfigurationColumns() []column {
+	return []column{
+		col("WIREGUARD", func(c *v1.AgentConfiguration) string { return text(c.Spec.WireGuardEnabled) }),
+		col("VXLANVNI", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANVNI) }),
+		col("VXLANPORT", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANPort) }),
+		wide("WIREGUARDPORT", func(c *v1.AgentConfiguration) string { return text(c.Spec.WireGuardListeningPort) }),
+		wide("CHECKSUMOFFLOAD", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANChecksumOffload) }),
 	}
 }
 
@@ -120,8 +132,29 @@ func nodeColumns() []column {
 		})),
 		wide("IPV4", bgp(func(b *v1.NodeBGP) string { return b.IPv4Address })),
 		wide("IPV6", bgp(func(b *v1.NodeBGP) string { return b.IPv6Address })),
+		wide("TUNNELS", nodeTunnels),
 		wide("LABELS", func(n *v1.Node) string { return labels(n.Labels) }),
 	}
+}
+
+// nodeTunnels names the addresses of a node's tunnel devices, as it publishes them.
+func nodeTunnels(n *v1.Node) string {
+	var all []string
+	add := func(tunnel string, addrs ...string) {
+		for _, a := range addrs {
+			if a != "" {
+				all = append(all, tunnel+"="+a)
+			}
+		}
+	}
+	if n.Spec.BGP != nil {
+		add("ipip", n.Spec.BGP.IPv4IPIPTunnelAddr)
+	}
+	add("vxlan", n.Spec.IPv4VXLANTunnelAddr, n.Spec.IPv6VXLANTunnelAddr)
+	if w := n.Spec.WireGuard; w != nil {
+		add("wireguard", w.InterfaceIPv4Address, w.InterfaceIPv6Address)
+	}
+	return strings.Join(all, ",")
 }
 
 func endpointColumns() []column {

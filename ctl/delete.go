@@ -131,8 +131,9 @@ func (e *env) unused(ctx context.Context, store datastore.Store, pool string) er
 		return err
 	}
 	for _, p := range usage {
-		if p.Name == pool && p.Used > 0 {
-			return fmt.Errorf("IPPool %s: %d of its addresses are in use; --force deletes it all the same", pool, p.Used)
+		// Nodes take the addresses of their tunnel devices from another pool then.
+		if pods := p.Used - p.Tunnels; p.Name == pool && pods > 0 {
+			return fmt.Errorf("IPPool %s: %d of its addresses are in use; --force deletes it all the same", pool, pods)
 		}
 	}
 	return nil

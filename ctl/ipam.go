@@ -244,7 +244,11 @@ func (h holder) text(now time.Time) string {
 		node += " (borrows it)"
 	}
 	line("Node", node)
-	if o := h.Owner; o != nil {
+	switch o := h.Owner; {
+	case o == nil:
+	case (ipam.Handle{ContainerID: o.ContainerID, Interface: o.Interface}).IsTunnel():
+		line("Owner", "tunnel "+o.Interface)
+	default:
 		line("Pod", strings.Join(slices.DeleteFunc([]string{o.Namespace, o.Pod}, func(s string) bool { return s == "" }), "/"))
 		line("Container", o.ContainerID)
 		line("Interface", o.Interface)

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"cairn.network/cairn/agent/localapi"
 	v1 "cairn.network/cairn/api/v1"
@@ -27,14 +29,19 @@ func (e *env) nodeStatus() *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show this node's agent and its BGP sessions, or those of all nodes",
-		Long: `Show the state of this node's agent and of its BGP sessions.
+		Short: "Show this node's agent, BGP sessions and tunnels, or all nodes",
+		Long: `Show the state of this node's agent, of its BGP sessions and of its tunnels.
 
-STATE is up for an established session, down for one that is idle, start between
+STATE of a session is up for an established session, down for one that is idle, start between
 them. SINCE is when the session came into its state: the time of day, or the date
 if that is another. INFO is the state in the words of RFC 4271 and, where the
 session is not up, the last error. -o wide adds more of each session; of its
 prefixes it counts IPv4/IPv6.
+
+STATE of a tunnel device is Up; Listening if the node sends nothing through it any
+more and keeps it for others that may; or Failing, with the reason. REMOTE NODES is
+to how many nodes packets go through it. Of WireGuard each peer is shown with the
+time since the last handshake, and what was received and sent.
 
 With --all, show every node, from the reports that the agents keep in the
 datastore: one line for each node, one for each session, and the faults that
@@ -77,17 +84,18 @@ func (e *env) showNode(cmd *cobra.Command, f format) error {
 
 func writeNode(w io.Writer, s *v1.NodeStatus, f format, now time.Time) error {
 	fmt.Fprintln(w, "Cairn agent is running.")
-	if s.Status.BGP.Error != "" {
-		fmt.Fprintf(w, "BGP is not running: %s\n", s.Status.BGP.Error)
-	}
-	for _, family := range []string{"IPv4", "IPv6"} {
-		t := peerTable(s.Status.BGP.Peers, family, f, now)
-		if len(t.rows) == 0 {
-			fmt.Fprintf(w, "\n%s BGP status\nNo %s peers found.\n", family, family)
-			continue
+	for _, c := range s.Status.Conditions {
+		// What is wrong with BGP its own part tells.
+		if c.Status != metav1.ConditionTrue && c.Type != v1.ConditionBGP {
+			fmt.Fprintf(w, "Not in order: %s: %s\n", c.Type, cmp.Or(c.Message, c.Reason))
 		}
-		fmt.Fprintf(w, "\n%s BGP status\n", family)
-		if err := t.bordered(w); err != nil {
+	}
+	for _, part := range []func() error{
+		func() error { return writeBGP(w, s.Status.BGP, f, now) },
+		func() error { return writeTunnels(w, s.Status.Tunnels) },
+		func() error { return writeWireGuard(w, s.Status.WireGuard, f, now) },
+	} {
+		if err := part(); err != nil {
 			return err
 		}
 	}
@@ -95,6 +103,26 @@ func writeNode(w io.Writer, s *v1.NodeStatus, f format, now time.Time) error {
 		fmt.Fprintln(w, "\nIssues:")
 		for _, i := range s.Status.Issues {
 			fmt.Fprintln(w, "  "+issueText(i))
+		}
+	}
+	return nil
+}
+
+func writeBGP(w io.Writer, b v1.BGPStatus, f format, now time.Time) error {
+	if b.Error != "" {
+		fmt.Fprintf(w, "BGP is not running: %s\n", b.Error)
+	}
+	if len(b.Peers) == 0 {
+		fmt.Fprintln(w, "\nBGP: no peers are configured; routes to other nodes come from the datastore alone.")
+		return nil
+	}
+	for _, family := range []string{"IPv4", "IPv6"} {
+		fmt.Fprintf(w, "\n%s BGP status\n", family)
+		t := peerTable(b.Peers, family, f, now)
+		if len(t.rows) == 0 {
+			fmt.Fprintf(w, "No %s peers found.\n", family)
+		} else if err := t.bordered(w); err != nil {
+			return err
 		}
 	}
 	return nil

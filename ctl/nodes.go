@@ -70,7 +70,7 @@ func writeNodes(w io.Writer, reports []nodeReport, f format, now time.Time) erro
 	}
 	summary := &table{head: []string{"NODE", "READY", "IPV4 PEERS", "IPV6 PEERS", "ROUTES", "PODS", "ISSUES", "AGE"}}
 	if f.wide() {
-		summary.head = append(summary.head, "VERSION", "AS", "ROUTER ID", "NOT IN ORDER")
+		summary.head = append(summary.head, "VERSION", "AS", "ROUTER ID", "TUNNELS", "NOT IN ORDER")
 	}
 	peers := &table{}
 	for _, r := range reports {
@@ -105,7 +105,7 @@ func (r nodeReport) summary(f format, now time.Time) []string {
 	if r.status == nil {
 		row := []string{r.name, "no report", "-", "-", "-", "-", "-", "-"}
 		if f.wide() {
-			row = append(row, "-", "-", "-", "the agent never reported")
+			row = append(row, "-", "-", "-", "-", "the agent never reported")
 		}
 		return row
 	}
@@ -131,9 +131,22 @@ func (r nodeReport) summary(f format, now time.Time) []string {
 		if st.BGP.ASNumber != 0 {
 			as = strconv.FormatUint(uint64(st.BGP.ASNumber), 10)
 		}
-		row = append(row, st.Agent.Version, as, st.BGP.RouterID, notInOrder(st.Conditions))
+		row = append(row, st.Agent.Version, as, st.BGP.RouterID, tunnelsOf(st.Tunnels), notInOrder(st.Conditions))
 	}
 	return row
+}
+
+// tunnelsOf names the tunnel devices, and the state of those that are not Up.
+func tunnelsOf(tunnels []v1.TunnelStatus) string {
+	var all []string
+	for _, t := range tunnels {
+		text := t.Device
+		if t.State != v1.TunnelUp {
+			text += " (" + t.State + ")"
+		}
+		all = append(all, text)
+	}
+	return cmp.Or(strings.Join(all, ", "), "-")
 }
 
 // upOf counts the sessions of a family that are up, and all.

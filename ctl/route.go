@@ -24,7 +24,8 @@ ORIGIN says why a route is wanted: pod (a pod on this node), block (a block of
 addresses that this node owns; what no pod has is dropped here), node (another
 node's block, computed from the datastore), bgp (learned from a peer). FROM names
 the pod, pool, node or peer. KERNEL says whether the kernel has just this route,
-or why not.
+or why not. A route that is there but not wanted may stay for a while: "the way
+before" says that its destination waits for another way, and for what.
 
 With an ADDRESS, show the routes that hold for it, the longest match first: the
 first that the kernel has is taken. With a PREFIX, show the routes inside it.`,

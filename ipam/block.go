@@ -198,6 +198,11 @@ func ownerOf(a Assignment) *v1.AllocationOwner {
 	return &v1.AllocationOwner{ContainerID: a.ContainerID, Interface: a.Interface, Namespace: a.Namespace, Pod: a.Pod}
 }
 
+// handleOf returns the handle of an owner.
+func handleOf(o *v1.AllocationOwner) Handle {
+	return Handle{ContainerID: o.ContainerID, Interface: o.Interface}
+}
+
 func sameOwner(a, b *v1.AllocationOwner) bool {
 	return a == b || a != nil && b != nil && *a == *b
 }

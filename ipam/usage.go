@@ -13,6 +13,7 @@ import (
 type Usage struct {
 	Size     float64 // all
 	Used     int     // with an owner
+	Tunnels  int     // of those, by nodes' own tunnel devices
 	Reserved int     // held by a node, not used
 	Free     float64 // held by no node
 	Borrowed int     // of those held, by another node than the block's
@@ -60,6 +61,7 @@ func Summarize(pools []*v1.IPPool, blocks []*v1.IPAMBlock) []PoolUsage {
 			p.Free += b.Size
 		}
 		p.Used += b.Used
+		p.Tunnels += b.Tunnels
 		p.Reserved += b.Reserved
 		p.Borrowed += b.Borrowed
 		p.Free -= b.Size - b.Free
@@ -83,6 +85,9 @@ func usageOf(s *v1.IPAMBlockSpec) (BlockUsage, error) {
 	for _, al := range s.Allocations {
 		if al.Owner != nil {
 			b.Used++
+			if handleOf(al.Owner).IsTunnel() {
+				b.Tunnels++
+			}
 		} else {
 			b.Reserved++
 		}
