@@ -58,6 +58,7 @@ type Calculator struct {
 	routes     routes
 	vteps      vteps
 	encryption encryption
+	met        immutable.Map[kernel.WireGuardKey, bool]
 	addresses  immutable.Map[netip.Addr, string] // of all nodes
 	protector  protector
 }
@@ -110,12 +111,14 @@ func (c *Calculator) desired(in Inputs) State {
 	c.sessions = sessions
 	v := &view{
 		viewKey: viewKey{own, pools, settings, fabric, tunnels},
-		members: c.members, claims: c.claims, sessions: sessions, rib: in.RIB, pods: pods,
+		members: c.members, claims: c.claims, sessions: sessions, rib: in.RIB, pods: pods, met: in.Met,
 	}
-	c.routes.update(v, anew, nodes, claimed, came)
 	c.vteps.update(tunnels, c.members, nodes)
-	c.encryption.update(v, nodes, claimed)
 	c.addresses = located(c.addresses, nodes)
+	nodes = append(nodes, c.members.acquainted(c.met, in.Met)...)
+	c.met = in.Met
+	c.routes.update(v, anew, nodes, claimed, came)
+	c.encryption.update(v, nodes, claimed)
 	return c.assemble(v, in, tk)
 }
 

@@ -20,7 +20,8 @@ import (
 
 // readCase reads the inputs of a golden case. Its files:
 //
-//	input   node NAME; restarting; lacks KIND (of tunnel devices)
+//	input   node NAME; restarting; lacks KIND (of tunnel devices);
+//	        met KEY (of a WireGuard peer)
 //	store   resources, one a line in YAML's flow style: kind, name, labels,
 //	        created (seconds) and spec
 //	host    release TEXT; link NAME [mtu N] [down] [driver NAME] [alias TEXT…]
@@ -57,6 +58,12 @@ func readCase(t *testing.T, a *txtar.Archive) Inputs {
 					in.Node = w.next()
 				case "lacks":
 					in.Lacking = in.Lacking.With(kernel.TunnelKind(w.next()), true)
+				case "met":
+					key, err := kernel.ParseWireGuardKey(w.next())
+					if err != nil {
+						t.Fatal(err)
+					}
+					in.Met = in.Met.With(key, true)
 				case "restarting":
 					in.Restarting = true
 				default:

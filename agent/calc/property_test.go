@@ -28,7 +28,7 @@ func TestTotal(t *testing.T) {
 		d := rapidDice(t)
 		in := Inputs{
 			Node: d.node(), Store: datastore.NewSnapshot(some(d, 20, d.object)...),
-			Pods: d.pods(), Host: d.host(), RIB: d.rib(), Restarting: d.roll(2) == 0, Lacking: d.lacking(),
+			Pods: d.pods(), Host: d.host(), RIB: d.rib(), Restarting: d.roll(2) == 0, Lacking: d.lacking(), Met: d.met(),
 		}
 		checkSound(t, in, Desired(in))
 	})
@@ -237,12 +237,12 @@ func TestUnreadable(t *testing.T) {
 func walk(t *testing.T, d dice) {
 	store := datastore.NewMemory()
 	mirror := mirrorOf(t, store)
-	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib(), Lacking: d.lacking()}
+	in := Inputs{Node: "n1", Pods: d.pods(), Host: d.host(), RIB: d.rib(), Lacking: d.lacking(), Met: d.met()}
 	var c Calculator
 	var said []State
 	var texts []string
 	for range 60 {
-		switch d.roll(12) {
+		switch d.roll(13) {
 		case 0:
 			in.Pods = d.pods()
 		case 1:
@@ -255,6 +255,8 @@ func walk(t *testing.T, d dice) {
 			in.Node = pick(d, "n1", "n2")
 		case 5:
 			in.Lacking = d.lacking()
+		case 6:
+			in.Met = d.met()
 		default:
 			for range 3 {
 				change(t, store, d)

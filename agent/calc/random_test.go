@@ -224,6 +224,16 @@ func (d dice) mac() string {
 	return pick(d, "66:00:00:00:00:01", "66:00:00:00:00:02", "66:00:00:00:00:03", "00:00:00:00:00:00")
 }
 
+func (d dice) met() immutable.Map[kernel.WireGuardKey, bool] {
+	var m immutable.Map[kernel.WireGuardKey, bool]
+	for i := range byte(5) {
+		if d.roll(3) > 0 {
+			m = m.With(kernel.WireGuardKey{i}, true)
+		}
+	}
+	return m
+}
+
 func (d dice) lacking() immutable.Map[kernel.TunnelKind, bool] {
 	var m immutable.Map[kernel.TunnelKind, bool]
 	for _, k := range []kernel.TunnelKind{kernel.IPIP, kernel.VXLAN, kernel.WireGuard} {

@@ -20,6 +20,7 @@ type view struct {
 	sessions *sessions
 	rib      *bgp.RIB
 	pods     *pods
+	met      immutable.Map[kernel.WireGuardKey, bool]
 
 	// What was found out for one range and holds for others too.
 

@@ -29,6 +29,8 @@ type Inputs struct {
 	RIB   *bgp.RIB            // never nil
 	// Lacking holds the kinds of tunnel devices that this kernel does not have.
 	Lacking immutable.Map[kernel.TunnelKind, bool]
+	// Met holds the WireGuard peers that have shaken hands since the device was made.
+	Met immutable.Map[kernel.WireGuardKey, bool]
 	// Restarting says that this agent took over the routes of an earlier one; it
 	// stays the same for the life of the process.
 	Restarting bool

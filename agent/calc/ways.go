@@ -99,6 +99,10 @@ func (v *view) tunnelled(m *member, f bgp.Family, link string) way {
 	if !m.publishes(link) {
 		return way{waits: true, why: fmt.Sprintf("waits for node %s to publish its %s address", m.name, tunnelName(link))}
 	}
+	if link == kernel.LinkWireGuard && !v.met.Has(m.wireGuard.key) {
+		// Until the other side knows our key too it drops what we send.
+		return way{waits: true, why: fmt.Sprintf("waits for the first WireGuard handshake with node %s", m.name)}
+	}
 	hop := kernel.NextHop{Link: link, Weight: 1}
 	switch link {
 	case kernel.LinkIPIP:
@@ -125,8 +129,7 @@ func (v *view) endpoint(m *member) (netip.Addr, bool) {
 }
 
 // encrypts says whether what is sent to another node's pods goes through
-// WireGuard: both have told their keys, for to one who does not know ours nothing
-// gets through.
+// WireGuard: both have told their keys.
 func (v *view) encrypts(m *member) bool {
 	t := v.tunnels.at(kernel.LinkWireGuard)
 	_, reachable := v.endpoint(m)

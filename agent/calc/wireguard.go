@@ -15,12 +15,13 @@ type encryption struct {
 }
 
 // encryptionKey is what every peer depends on.
-type encryptionKey struct{ on, over4, over6 bool }
+type encryptionKey struct{ on, sending, over4, over6 bool }
 
 // update takes in the device, the nodes and who has which addresses as they are
 // now. The peers are there as long as the device: they may still send to it.
 func (e *encryption) update(v *view, nodes []memberChange, claimed []claimChange) {
-	k := encryptionKey{on: v.tunnels.at(kernel.LinkWireGuard).there()}
+	t := v.tunnels.at(kernel.LinkWireGuard)
+	k := encryptionKey{on: t.there(), sending: t.sending}
 	if v.own != nil {
 		k.over4, k.over6 = v.own.v4.IsValid(), v.own.v6.IsValid()
 	}
@@ -58,10 +59,24 @@ func (e *encryption) update(v *view, nodes []memberChange, claimed []claimChange
 			peers.Set(m.wireGuard.key, kernel.WireGuardPeer{
 				Endpoint: netip.AddrPortFrom(end, m.wireGuard.port),
 				Allowed:  kernel.PrefixesOf(v.behind(m)...),
+				Probe:    k.sending && !v.met.Has(m.wireGuard.key),
 			})
 		}
 	}
 	e.peers = immutable.Share(peers.Map(), e.peers)
+}
+
+// acquainted returns the nodes whose peers have shaken hands, or have to do it
+// again, as changes: their routes depend on it.
+func (ms *members) acquainted(was, is immutable.Map[kernel.WireGuardKey, bool]) []memberChange {
+	var changes []memberChange
+	for key := range immutable.Diff(was, is) {
+		r := ms.first[identity{of: roleKey, id: key}]
+		if m := ms.named(r.node); m != nil {
+			changes = append(changes, memberChange{m.name, m, m})
+		}
+	}
+	return changes
 }
 
 // behind returns the addresses behind another node's WireGuard device: its pods',
