@@ -44,6 +44,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
+// TestScenarios runs the scenarios. One that shows how things are without some kind
+// of links begins with a line that names it: # lacks: ipip
 func TestScenarios(t *testing.T) { scenarios(t, false) }
 
 // TestScenariosVM runs the scenarios that need what not every kernel has. They
@@ -55,7 +57,7 @@ func scenarios(t *testing.T, needy bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinds := map[string][]string{} // by scenario
+	kinds, lacking := map[string][]string{}, map[string][]string{} // by scenario
 	p := scenario.Params(scenario.Options{Root: root, Bin: bin})
 	for _, file := range all {
 		b, err := os.ReadFile(file)
@@ -68,8 +70,12 @@ func scenarios(t *testing.T, needy bool) {
 			continue
 		}
 		p.Files = append(p.Files, file)
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		if needy {
-			kinds[strings.TrimSuffix(filepath.Base(file), ".txtar")] = strings.Fields(line)
+			kinds[name] = strings.Fields(line)
+		}
+		if line, found := strings.CutPrefix(first, "# lacks: "); found {
+			lacking[name] = strings.Fields(line)
 		}
 	}
 	if len(p.Files) == 0 {
@@ -77,8 +83,12 @@ func scenarios(t *testing.T, needy bool) {
 	}
 	setup := p.Setup
 	p.Setup = func(e *testscript.Env) error {
-		for _, kind := range kinds[strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")] {
+		name := strings.TrimPrefix(filepath.Base(e.WorkDir), "script-")
+		for _, kind := range kinds[name] {
 			needs.Link(e.T().(testing.TB), kind)
+		}
+		for _, kind := range lacking[name] {
+			needs.NoLink(e.T().(testing.TB), kind)
 		}
 		return setup(e)
 	}

@@ -82,24 +82,27 @@ func (l *Lab) serveNodes(ctx context.Context) (*errgroup.Group, error) {
 func (l *Lab) questions(ctx context.Context, pods []Pod) ([]probe.Question, error) {
 	cluster := l.cluster(ctx)
 	var all []probe.Question
-	ask := func(q probe.Question, to []netip.Addr) {
+	ask := func(q probe.Question, from, to []netip.Addr) {
 		for _, a := range to {
-			if slices.ContainsFunc(q.Own, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
+			if slices.ContainsFunc(from, func(f netip.Addr) bool { return f.Is4() == a.Is4() }) {
 				q.Addr = a
 				all = append(all, q)
 			}
 		}
 	}
 	for _, p := range pods {
+		q := probe.Question{Client: p.String(), Netns: p.Netns}
 		for _, o := range pods {
-			ask(probe.Question{Client: p.String(), Server: o.String(), Netns: p.Netns, Own: p.Addrs}, o.Addrs)
+			q.Server, q.Own = o.String(), func() []netip.Addr { return p.Addrs }
+			ask(q, p.Addrs, o.Addrs)
 		}
 		for _, n := range l.Topology.Nodes {
 			own := p.Addrs
 			if n.Name != p.Node {
 				own = l.outside(cluster, p)
 			}
-			ask(probe.Question{Client: p.String(), Server: n.Name, Netns: p.Netns, Own: own}, addrs(n.Addrs))
+			q.Server, q.Own = n.Name, func() []netip.Addr { return own }
+			ask(q, p.Addrs, addrs(n.Addrs))
 		}
 	}
 	for _, n := range l.Topology.Nodes {
@@ -107,12 +110,10 @@ func (l *Lab) questions(ctx context.Context, pods []Pod) ([]probe.Question, erro
 		if err != nil {
 			return nil, err
 		}
-		var own []netip.Addr // of tunnels too
-		if err := netns.Do(path, func() (err error) { own, err = addresses(); return err }); err != nil {
-			return nil, err
-		}
+		q := probe.Question{Client: n.Name, Netns: path, Own: func() []netip.Addr { return addressesIn(path) }}
 		for _, p := range pods {
-			ask(probe.Question{Client: n.Name, Server: p.String(), Netns: path, Own: own}, p.Addrs)
+			q.Server = p.String()
+			ask(q, addrs(n.Addrs), p.Addrs)
 		}
 	}
 	return all, nil
@@ -152,6 +153,16 @@ func (l *Lab) cluster(ctx context.Context) wire.Cluster {
 		panic(err) // a parsed topology has good objects
 	}
 	return wire.Of(objects)
+}
+
+// addressesIn returns every address that a host has now, those of its tunnels too.
+func addressesIn(path string) []netip.Addr {
+	var as []netip.Addr
+	_ = netns.Do(path, func() (err error) { // a host that is gone has none
+		as, err = addresses()
+		return err
+	})
+	return as
 }
 
 // addresses returns every address of the calling thread's network namespace that

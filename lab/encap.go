@@ -94,7 +94,7 @@ func (l *Lab) flows() ([]probe.Question, []wire.Flow, error) {
 						continue
 					}
 					flows = append(flows, wire.Flow{From: a.Name, To: b.Name, Src: src, Dst: dst, Apart: a.Segment != b.Segment})
-					questions = append(questions, probe.Question{Netns: p.Netns, Addr: dst, Own: []netip.Addr{src}})
+					questions = append(questions, probe.Question{Netns: p.Netns, Addr: dst, Own: func() []netip.Addr { return []netip.Addr{src} }})
 				}
 			}
 		}

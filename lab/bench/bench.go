@@ -98,6 +98,8 @@ func (b *bench) parts() []part {
 		{"burst", "a hundred pods at once", b.burst},
 		{"announce", "announcing blocks", b.announcements},
 		{"traffic", "the data path", b.traffic},
+		{"vxlan", "the data path by VXLAN", b.tunnels(vxlanTraffic)},
+		{"ipip", "the data path by IPIP", b.tunnels(ipipTraffic)},
 		{"scale", "an agent in a large cluster", b.scale},
 	}
 }

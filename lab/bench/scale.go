@@ -192,7 +192,7 @@ func (c *large) starts(ctx context.Context) (synced, started, rss []float64, err
 		}
 		synced, started, rss = append(synced, ms(done.Sub(sync))), append(started, ms(done.Sub(begin))), append(rss, m)
 		if len(synced) < scaleStarts {
-			if err := c.clear(ctx); err != nil {
+			if err := clear(ctx, c.lab, "n1"); err != nil {
 				return nil, nil, nil, err
 			}
 		}
@@ -221,21 +221,6 @@ func (c *large) syncedAt(begin time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, errors.New("the agent's log does not say when it was in sync")
-}
-
-// clear ends the agent and removes all that it made.
-func (c *large) clear(ctx context.Context) error {
-	if err := c.lab.Kill(ctx, "n1"); err != nil {
-		return err
-	}
-	cmd, err := c.lab.Command(ctx, "n1", "cairn", "agent", "--node-name", "n1", "--cleanup")
-	if err != nil {
-		return err
-	}
-	if out, err := cmd.Output(); err != nil {
-		return fmt.Errorf("clean up: %w: %s", err, out)
-	}
-	return nil
 }
 
 // restarts counts what a restart with everything in place changes in the kernel,

@@ -37,41 +37,50 @@ func (b *bench) traffic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var speed, trip [2][]float64
-	measure := func(i int) error {
-		gbits, err := stream(client.Netns, server.Netns, server.Addrs[0])
-		if err != nil {
-			return err
-		}
-		micros, err := roundTrip(client.Netns, server.Netns, server.Addrs[0])
-		if err != nil {
-			return err
-		}
-		speed[i], trip[i] = append(speed[i], gbits), append(trip[i], micros)
-		return nil
-	}
-	// What runs just after a switch-over is slower, whichever it is: each side has
-	// one sample that does not count.
-	settled := func(i int) error {
-		if err := measure(i); err != nil {
-			return err
-		}
-		speed[i], trip[i] = speed[i][:len(speed[i])-1], trip[i][:len(trip[i])-1]
-		return measure(i)
-	}
+	p := &path{client: client, server: server}
 	for range trafficRounds {
-		if err := settled(0); err != nil {
+		if err := p.settled(0); err != nil {
 			return fmt.Errorf("with Cairn: %w", err)
 		}
-		err := b.byHand(ctx, client, server, func() error { return settled(1) })
+		err := b.byHand(ctx, client, server, func() error { return p.settled(1) })
 		if err != nil {
 			return fmt.Errorf("with routes by hand: %w", err)
 		}
 	}
-	const yardstick = "routes by hand"
-	b.add(Row{Name: "pod to pod across racks, TCP throughput", Unit: "Gbit/s", Samples: speed[0], Yardstick: yardstick, Compared: speed[1], Aim: "within 3 %"})
-	b.add(Row{Name: "pod to pod across racks, TCP round trip", Unit: "µs", Samples: trip[0], Yardstick: yardstick, Compared: trip[1], Aim: "within 3 %"})
+	b.addPath("pod to pod across racks", "routes by hand", p)
 	return nil
+}
+
+// path is the way between two pods, and what was measured of it: with Cairn, and
+// with the yardstick in its place.
+type path struct {
+	client, server lab.Pod
+	speed, trip    [2][]float64 // Gbit/s, µs
+}
+
+func (p *path) measure() (gbits, micros float64, err error) {
+	dst := p.server.Addrs[0]
+	if gbits, err = stream(p.client.Netns, p.server.Netns, dst); err != nil {
+		return 0, 0, err
+	}
+	micros, err = roundTrip(p.client.Netns, p.server.Netns, dst)
+	return gbits, micros, err
+}
+
+// settled measures one side. What runs just after a switch-over is slower,
+// whichever it is: each side has one sample that does not count.
+func (p *path) settled(side int) error {
+	if _, _, err := p.measure(); err != nil {
+		return err
+	}
+	gbits, micros, err := p.measure()
+	p.speed[side], p.trip[side] = append(p.speed[side], gbits), append(p.trip[side], micros)
+	return err
+}
+
+func (b *bench) addPath(name, yardstick string, p *path) {
+	b.add(Row{Name: name + ", TCP throughput", Unit: "Gbit/s", Samples: p.speed[0], Yardstick: yardstick, Compared: p.speed[1], Aim: "within 3 %"})
+	b.add(Row{Name: name + ", TCP round trip", Unit: "µs", Samples: p.trip[0], Yardstick: yardstick, Compared: p.trip[1], Aim: "within 3 %"})
 }
 
 // hosts are those that a packet between the two pods passes.

@@ -260,9 +260,11 @@ func (s *settings) demo() *cobra.Command {
 			if err := check(cmd, l, 30*time.Second, ""); err != nil {
 				return err
 			}
-			progress("watching on the wire how packets travel")
-			if err := checkEncap(cmd, l, 30*time.Second, ""); err != nil {
-				return err
+			if len(l.Topology.Nodes) > 1 {
+				progress("watching on the wire how packets travel")
+				if err := checkEncap(cmd, l, 30*time.Second, ""); err != nil {
+					return err
+				}
 			}
 			fmt.Fprintf(out, "\nThe BGP sessions, as every agent reports them (cairn ctl node status --all):\n\n")
 			if err := waitReported(cmd.Context(), l); err != nil {

@@ -19,8 +19,9 @@ type Question struct {
 	Client, Server string     // names
 	Netns          string     // path of the file that holds the client's namespace
 	Addr           netip.Addr // the server's
-	// Own are the addresses that the server must see one of.
-	Own []netip.Addr
+	// Own returns the addresses that the server must see one of. It is called for each
+	// try: what is asked may be under change.
+	Own func() []netip.Addr
 }
 
 // Result is the outcome of one question.

@@ -168,11 +168,11 @@ func receivePing(c *icmp.PacketConn, dst netip.Addr) (uint16, error) {
 // AskUntil asks again and again until there is a good answer or ctx is done; then
 // it returns the last failure. A single try takes at most a moment: what a try
 // waits for may have been sent before there was a route.
-func AskUntil(ctx context.Context, path string, proto Protocol, dst netip.Addr, own []netip.Addr) error {
+func AskUntil(ctx context.Context, path string, proto Protocol, dst netip.Addr, own func() []netip.Addr) error {
 	wait := 10 * time.Millisecond
 	for {
 		try, cancel := context.WithTimeout(ctx, 400*time.Millisecond)
-		err := Ask(try, path, proto, dst, own)
+		err := Ask(try, path, proto, dst, own())
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return noAnswer(err)

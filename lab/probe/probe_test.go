@@ -62,13 +62,15 @@ func hosts(t *testing.T) (dir string, a, b []netip.Addr, stop func()) {
 	return dir, addrs(topo.Nodes[0]), addrs(topo.Nodes[1]), stop
 }
 
+func always(as []netip.Addr) func() []netip.Addr { return func() []netip.Addr { return as } }
+
 func TestAskUntil(t *testing.T) {
 	dir, a, b, _ := hosts(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for _, dst := range b {
 		for _, proto := range probe.Protocols() {
-			if err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, dst, a); err != nil {
+			if err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, dst, always(a)); err != nil {
 				t.Errorf("%s %s: %v", proto, dst, err)
 			}
 			err := probe.Ask(ctx, fabric.Path(dir, "a"), proto, dst, b)
@@ -87,7 +89,7 @@ func TestAskFails(t *testing.T) {
 	for _, proto := range probe.Protocols() {
 		// Nobody has this address.
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, netip.MustParseAddr("10.1.0.99"), a)
+		err := probe.AskUntil(ctx, fabric.Path(dir, "a"), proto, netip.MustParseAddr("10.1.0.99"), always(a))
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), "no answer") {
 			t.Errorf("%s nobody: %v, want no answer", proto, err)
@@ -117,10 +119,10 @@ func TestAskAll(t *testing.T) {
 			if dst == a[0] {
 				server = "a"
 			}
-			questions = append(questions, probe.Question{Client: c.name, Server: server, Netns: fabric.Path(dir, c.host), Addr: dst, Own: c.own})
+			questions = append(questions, probe.Question{Client: c.name, Server: server, Netns: fabric.Path(dir, c.host), Addr: dst, Own: always(c.own)})
 		}
 	}
-	questions = append(questions, probe.Question{Client: "four", Server: "b", Netns: fabric.Path(dir, "a"), Addr: b[0], Own: a})
+	questions = append(questions, probe.Question{Client: "four", Server: "b", Netns: fabric.Path(dir, "a"), Addr: b[0], Own: always(a)})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	m := probe.AskAll(ctx, questions)

@@ -54,7 +54,7 @@ func TestCapture(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for _, dst := range []netip.Addr{outside["b"], inside["b"]} {
-		if err := probe.AskUntil(ctx, fabric.Path(dir, "a"), probe.Ping, dst, nil); err != nil {
+		if err := probe.AskUntil(ctx, fabric.Path(dir, "a"), probe.Ping, dst, func() []netip.Addr { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
