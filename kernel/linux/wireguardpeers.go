@@ -172,7 +172,8 @@ func (w *peersWrite) send(ctx context.Context, changes []peerChange) error {
 		w.apply(left[:n], surplus)
 		left = left[n:]
 	}
-	return w.disallow(surplus)
+	w.disallow(surplus)
+	return nil
 }
 
 // apply makes the changes in one message. The kernel stops at the first that it
@@ -205,25 +206,30 @@ func (w *peersWrite) apply(changes []peerChange, surplus map[netip.Prefix]kernel
 // disallow takes prefixes from the peers that still have them. The kernel knows no
 // such request; but a prefix that is given to another peer goes from the first at
 // once, and with that other peer when this is removed.
-func (w *peersWrite) disallow(surplus map[netip.Prefix]kernel.WireGuardKey) error {
+func (w *peersWrite) disallow(surplus map[netip.Prefix]kernel.WireGuardKey) {
 	maps.DeleteFunc(surplus, func(p netip.Prefix, k kernel.WireGuardKey) bool { return w.seen.owners[p] != k })
 	if len(surplus) == 0 {
-		return nil
+		return
 	}
 	key, err := wgtypes.GenerateKey()
+	if err == nil {
+		take := wgtypes.PeerConfig{PublicKey: key, AllowedIPs: ipNets(slices.Collect(maps.Keys(surplus)))}
+		remove := wgtypes.PeerConfig{PublicKey: key, Remove: true, UpdateOnly: true}
+		err = w.client.ConfigureDevice(kernel.LinkWireGuard, wgtypes.Config{Peers: []wgtypes.PeerConfig{take, remove}})
+	}
 	if err != nil {
-		return fmt.Errorf("make a key: %w", err)
+		failed := make(map[kernel.WireGuardKey]bool)
+		for _, k := range surplus {
+			if !failed[k] {
+				w.fail("set", k, fmt.Errorf("take away what is allowed no more: %w", wireGuardRefusal(err)))
+			}
+			failed[k] = true
+		}
+		return
 	}
 	for p := range surplus {
 		delete(w.seen.owners, p)
 	}
-	take := wgtypes.PeerConfig{PublicKey: key, AllowedIPs: ipNets(slices.Collect(maps.Keys(surplus)))}
-	remove := wgtypes.PeerConfig{PublicKey: key, Remove: true, UpdateOnly: true}
-	err = w.client.ConfigureDevice(kernel.LinkWireGuard, wgtypes.Config{Peers: []wgtypes.PeerConfig{take, remove}})
-	if err != nil {
-		return fmt.Errorf("take allowed prefixes from peers: %w", wireGuardRefusal(err))
-	}
-	return nil
 }
 
 func (c peerChange) op() string {
