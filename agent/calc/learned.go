@@ -41,10 +41,6 @@ func (v *view) told(dst netip.Prefix, paths []bgp.LearnedPath, holder string) (w
 			}
 			continue
 		}
-		// What can be encrypted is not sent otherwise too.
-		if n.link == kernel.LinkWireGuard {
-			return n, p.Peer.String()
-		}
 		if used = append(used, n); len(used) == 1 {
 			from = p.Peer.String()
 		}
@@ -84,9 +80,10 @@ func ecmp(list []kernel.NextHop) kernel.NextHops {
 	return kernel.Hops(joined...)
 }
 
-// path returns the way of one path, or why it is refused. Where the next hop is
-// a node the pool's mode decides how packets travel there: a pool that wants a
-// tunnel gets no other way by what nodes tell each other.
+// path returns the way of one path, or why it is refused. What is to be encrypted
+// goes no other way, whoever tells one. Where the next hop is a node the pool's
+// mode decides how packets travel there: a pool that wants a tunnel gets no other
+// way by what nodes tell each other.
 func (v *view) path(dst netip.Prefix, p bgp.LearnedPath, holder string) way {
 	if why := v.forbidden(dst, p.Peer, holder != ""); why != "" {
 		return way{why: why}
@@ -95,22 +92,16 @@ func (v *view) path(dst netip.Prefix, p bgp.LearnedPath, holder string) way {
 	if !a.IsValid() || bgp.FamilyOf(a) != f {
 		return way{why: fmt.Sprintf("next hop %s of peer %s is no %s address", p.NextHop, p.Peer, f)}
 	}
+	if m := v.members.named(holder); m != nil && v.encrypts(m) {
+		return v.through(dst, m, kernel.LinkWireGuard)
+	}
 	if m := v.members.at(a); m != nil && m.name != v.own.name {
 		pool := v.pools.of(dst)
-		link := v.transport(m, pool)
-		switch {
-		case !v.encrypts(m):
-		case m.name == holder:
-			link = kernel.LinkWireGuard
-		case holder == "" && pool != nil:
+		if holder == "" && pool != nil && v.encrypts(m) {
 			return way{why: fmt.Sprintf("peer %s tells it before the datastore, and what is sent to pods of node %s is encrypted", p.Peer, m.name)}
 		}
-		if link != "" {
-			w := v.to(m, f, link)
-			if w.why == "" && w.cutOff(dst) {
-				return way{why: fmt.Sprintf("it holds the address of node %s itself", m.name)}
-			}
-			return w
+		if link := v.transport(m, pool); link != "" {
+			return v.through(dst, m, link)
 		}
 	}
 	w, ok := v.nextHops[a]

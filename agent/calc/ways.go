@@ -15,7 +15,6 @@ type way struct {
 	list   []kernel.NextHop
 	hops   kernel.NextHops // the same
 	source netip.Addr      // of this host's own packets; invalid: the kernel chooses
-	link   string          // of the tunnel; "": none
 	// by is what a route must not hide, or it would hide the way itself; see reach.
 	by []netip.Prefix
 
@@ -113,7 +112,7 @@ func (v *view) tunnelled(m *member, f bgp.Family, link string) way {
 		hop.Gateway = m.vxlan6.gateway()
 	}
 	return way{
-		list: []kernel.NextHop{hop}, hops: kernel.Hops(hop), source: t.address(f), link: link, by: v.fabric.outer(end),
+		list: []kernel.NextHop{hop}, hops: kernel.Hops(hop), source: t.address(f), by: v.fabric.outer(end),
 	}
 }
 
@@ -162,9 +161,14 @@ func (v *view) toNode(dst netip.Prefix, node string) way {
 	if v.encrypts(m) {
 		link = kernel.LinkWireGuard
 	}
+	return v.through(dst, m, link)
+}
+
+// through returns the way to a range behind another node, see to.
+func (v *view) through(dst netip.Prefix, m *member, link string) way {
 	w := v.to(m, bgp.FamilyOf(dst.Addr()), link)
 	if w.why == "" && w.cutOff(dst) {
-		return way{why: fmt.Sprintf("it holds the address of node %s itself", node)}
+		return way{why: fmt.Sprintf("it holds the address of node %s itself", m.name)}
 	}
 	return w
 }
