@@ -88,6 +88,7 @@ type Agent struct {
 	mirror      *datastore.Mirror
 	pods        *ipam.Allocator
 	tunnelAddrs []*tunnelAddrs // one for each tunnel device
+	hands       *handshakes
 	loop        *loop
 	pub         *publisher
 	spool       spool
@@ -117,6 +118,7 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}
+	a.hands = &handshakes{a: a}
 	a.loop = newLoop(a)
 	a.pub = newPublisher(a)
 	return a, nil
@@ -141,6 +143,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, t := range a.tunnelAddrs {
 		task("addresses of "+t.link, t.run)
 	}
+	task("handshakes", a.hands.run)
 	task("connections", a.forget.run)
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)

@@ -156,7 +156,7 @@ func (c *cluster) lagging(seed uint64, most time.Duration) {
 // whatever order, takes no way from any packet at any moment, and ends in
 // just the devices that are needed.
 func TestModes(t *testing.T) {
-	steps := []mode{plain, vxlanCross, vxlanAlways, plain, ipipAlways, vxlanAlways, ipipCross, vxlanCross, ipipAlways, plain}
+	steps := []mode{plain, vxlanCross, vxlanAlways, plain, ipipAlways, vxlanAlways, ipipCross, vxlanCross, wireguard, ipipAlways, wireguard, plain}
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			inCluster(t, func(t *testing.T, c *cluster) {

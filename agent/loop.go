@@ -42,6 +42,8 @@ type loop struct {
 	host   *kernel.Host
 	turned chan struct{} // closed at the next end of a turn
 
+	met atomic.Pointer[immutable.Map[kernel.WireGuardKey, bool]] // who has shaken hands; nil: not known yet
+
 	lacking  immutable.Map[kernel.TunnelKind, bool] // what this kernel has not
 	mtus     mtus
 	reported map[v1.Issue]bool   // issues that were logged
@@ -97,7 +99,8 @@ func (l *loop) inputs() (calc.Inputs, string) {
 		return in, "the addresses in use are not reconciled with the datastore yet"
 	}
 	// Both are right only after the recovery.
-	in.Pods, in.Restarting, in.Lacking = l.a.pods.Assignments(), l.restarting, l.lacking
+	in.Pods, in.Restarting = l.a.pods.Assignments(), l.restarting
+	in.Lacking, in.Met = l.lacking, *l.met.Load()
 	why := l.nodeFault(in.Store)
 	if why == "" {
 		l.sound = in.Store

@@ -67,6 +67,7 @@ func (a *Agent) recoverOnce(ctx context.Context) error {
 		a.log.Warn("some spooled DELs are left", "error", err)
 	}
 	a.forget.forget(unused(a.mirror.Snapshot(), a.cfg.Node, a.pods.Assignments())...)
+	a.hands.recall(ctx)
 	a.loop.recovered.Store(true)
 	a.loop.kick()
 	return nil

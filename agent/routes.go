@@ -49,7 +49,7 @@ func (a *Agent) Routes(context.Context) ([]localapi.Route, error) {
 		if f, failed := failures[k]; failed {
 			e.Reason += ": " + f.Err.Error()
 		} else if why, held := state.Held.Get(k); held {
-			e.Reason = "was the way before; stays, for the new one " + why
+			e.Reason = "the way before; stays while the new one " + why
 			stays[k.Dst] = true
 		} else if state.Tentative && learned(k, r) {
 			e.Reason = "of an earlier run; stays until BGP has told everything"

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"cairn.network/cairn/agent"
 	"cairn.network/cairn/kernel"
@@ -312,10 +313,51 @@ func (g guarded[K, V]) Write(ctx context.Context, set map[K]V, del []K) error {
 	g.c.world.Lock()
 	defer g.c.world.Unlock()
 	err := g.Table.Write(ctx, set, del)
+	g.c.shakeHands()
 	if g.c.vigil != nil {
 		g.c.vigil.look(fmt.Sprintf("a write to %s: set %v, delete %v, %v", g.what, set, del, err))
 	}
 	return err
+}
+
+// shakeHands does what WireGuard does of itself: two devices that know each other
+// agree on keys once one of them probes the other.
+func (c *cluster) shakeHands() {
+	ctx := context.Background()
+	type end struct {
+		n     *node
+		key   kernel.WireGuardKey
+		peers map[kernel.WireGuardKey]kernel.WireGuardPeer
+		met   map[kernel.WireGuardKey]bool
+	}
+	var ends []end
+	for _, n := range c.nodes {
+		e := end{n: n, met: map[kernel.WireGuardKey]bool{}}
+		var err error
+		if e.key, err = n.kernel.Encryption().Key(ctx); err != nil {
+			continue
+		}
+		if e.peers, err = n.kernel.Encryption().Peers().Read(ctx); err != nil {
+			continue
+		}
+		traffic, err := n.kernel.Encryption().Traffic(ctx)
+		if err != nil {
+			continue
+		}
+		for _, t := range traffic {
+			e.met[t.Key] = !t.LastHandshake.IsZero()
+		}
+		ends = append(ends, e)
+	}
+	for _, a := range ends {
+		for _, b := range ends {
+			_, knows := a.peers[b.key]
+			peer, known := b.peers[a.key]
+			if knows && known && !a.met[b.key] && (peer.Probe || a.peers[b.key].Probe) {
+				a.n.kernel.SetTraffic(kernel.PeerTraffic{Key: b.key, LastHandshake: time.Now()})
+			}
+		}
+	}
 }
 
 type guardedPeers struct {
