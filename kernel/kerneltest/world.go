@@ -144,7 +144,8 @@ func (s *story) until(what string, condition func() bool) {
 			s.ended <- err
 			s.t.Fatalf("Watch ended with %v before %s", err, what)
 		case <-limit:
-			s.t.Fatalf("no word of %s; told so far: routes %v, down %v, host %+v", what, s.routes, s.down, s.host)
+			s.t.Fatalf("no word of %s; told so far: routes %v, neighbours %v, forwarding %v, tunnels %v, down %v, host %+v",
+				what, s.routes, s.neighbours, s.forwarding, s.tunnels, s.down, s.host)
 		}
 	}
 }

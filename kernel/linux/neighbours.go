@@ -273,9 +273,10 @@ func (m neighbourMessage) neighbour(link string) (kernel.Neighbour, *kernel.MAC,
 }
 
 // forwarding returns the entry in the database of a link of this name, as neighbour
-// does. The value of one that leads elsewhere is no address.
+// does. The value of one that leads elsewhere is no address. Before Linux 6.14 each
+// change is told twice, the second time without the node.
 func (m neighbourMessage) forwarding(link string) (kernel.Forwarding, *netip.Addr, bool) {
-	if m.family != unix.AF_BRIDGE || m.mac == (kernel.MAC{}) {
+	if m.family != unix.AF_BRIDGE || m.mac == (kernel.MAC{}) || !m.ip.IsValid() {
 		return kernel.Forwarding{}, nil, false
 	}
 	k := kernel.Forwarding{Link: link, MAC: m.mac}
