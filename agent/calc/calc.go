@@ -2,7 +2,6 @@ package calc
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -52,9 +51,9 @@ type Calculator struct {
 	tunnels  memo[tunnelsKey, *tunnels]
 	pods     memo[podsKey, *pods]
 	paths    memo[pathsKey, immutable.Map[netip.Prefix, bgp.Path]]
-	sysctls  memo[sysctlsKey, immutable.Map[kernel.Sysctl, string]]
 
 	sessions   *sessions
+	sysctls    sysctls
 	routes     routes
 	vteps      vteps
 	encryption encryption
@@ -113,6 +112,7 @@ func (c *Calculator) desired(in Inputs) State {
 		viewKey: viewKey{own, pools, settings, fabric, tunnels},
 		members: c.members, claims: c.claims, sessions: sessions, rib: in.RIB, pods: pods, met: in.Met,
 	}
+	c.sysctls.update(pods, tunnels, in.Host)
 	c.vteps.update(tunnels, c.members, nodes)
 	c.addresses = located(c.addresses, nodes)
 	nodes = append(nodes, c.members.acquainted(c.met, in.Met)...)
@@ -132,9 +132,7 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 		Elements: protection.elements,
 		Chains:   protection.chains,
 
-		Sysctls: c.sysctls.get(sysctlsKey{v.pods, v.tunnels, in.Host}, func() immutable.Map[kernel.Sysctl, string] {
-			return edited(earlier.Sysctls, sysctls(v.pods, v.tunnels, in.Host))
-		}),
+		Sysctls:    c.sysctls.all,
 		Tunnels:    devices,
 		Addrs:      edited(earlier.Addrs, v.tunnels.addrs()),
 		Neighbours: c.vteps.neighbours,
@@ -183,26 +181,6 @@ func located(addresses immutable.Map[netip.Addr, string], changes []memberChange
 		}
 	}
 	return immutable.Share(e.Map(), addresses)
-}
-
-// sysctlsKey is what the kernel's parameters depend on.
-type sysctlsKey struct {
-	pods    *pods
-	tunnels *tunnels
-	host    *kernel.Host
-}
-
-// sysctls returns the parameters of the host, the pods' links and the tunnel
-// devices that are there.
-func sysctls(ps *pods, ts *tunnels, h *kernel.Host) map[kernel.Sysctl]string {
-	all := kernel.HostSysctls()
-	maps.Copy(all, ps.sysctls)
-	for _, t := range ts.all {
-		if t.wanted && h.Links[t.link].Alias == kernel.TunnelAlias {
-			maps.Copy(all, kernel.TunnelLinkSysctls(t.link))
-		}
-	}
-	return all
 }
 
 // sortIssues returns the issues in order, each once.

@@ -15,7 +15,7 @@ import (
 
 // pods is what this node's pods need of the host.
 type pods struct {
-	sysctls map[kernel.Sysctl]string
+	links   map[string]struct{} // the host sides that are there
 	routes  map[kernel.RouteKey]kernel.Route
 	origins map[kernel.RouteKey]Origin
 	issues  []v1.Issue
@@ -32,7 +32,7 @@ type podsKey struct {
 // of the host concern no pod.
 func newPods(k podsKey, earlier *pods) *pods {
 	ps := &pods{
-		sysctls: map[kernel.Sysctl]string{},
+		links:   map[string]struct{}{},
 		routes:  map[kernel.RouteKey]kernel.Route{},
 		origins: map[kernel.RouteKey]Origin{},
 	}
@@ -48,7 +48,7 @@ func newPods(k podsKey, earlier *pods) *pods {
 		if !ok || !aliased || on.ContainerID != a.ContainerID || on.PodLink != a.Interface {
 			continue
 		}
-		maps.Copy(ps.sysctls, kernel.PodLinkSysctls(a.HostLink))
+		ps.links[a.HostLink] = struct{}{}
 		if !link.Up {
 			continue
 		}
@@ -56,7 +56,7 @@ func newPods(k podsKey, earlier *pods) *pods {
 			ps.add(ip, a)
 		}
 	}
-	if earlier != nil && maps.Equal(ps.sysctls, earlier.sysctls) && maps.Equal(ps.routes, earlier.routes) &&
+	if earlier != nil && maps.Equal(ps.links, earlier.links) && maps.Equal(ps.routes, earlier.routes) &&
 		maps.Equal(ps.origins, earlier.origins) && slices.Equal(ps.issues, earlier.issues) {
 		return earlier
 	}
