@@ -223,9 +223,11 @@ func TestPodsCannotSpeakAsNodes(t *testing.T) {
 				t.Run(fmt.Sprintf("natOutgoing %t, %s, %s to %s", nat, k.name, tt.src, tt.dst), func(t *testing.T) {
 					j := journey{k, tt.src, tt.dst, tt.arrives}
 					arrived := tt.listeners.try(t, j, w.pod, func(k kind, text string) {
-						src, dst, from := "192.0.2.2", "192.0.2.1", w.outside
+						// From a node that the pod has sent nothing to: it might be
+						// taken for an answer.
+						src, dst, from := "192.0.2.3", "192.0.2.1", w.outside
 						if netip.MustParseAddr(j.dst).Is6() {
-							src, dst = "2001:db8::2", "2001:db8::1"
+							src, dst = "2001:db8::3", "2001:db8::1"
 						}
 						if tt.listeners == outside { // to itself
 							dst = src

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -64,6 +65,10 @@ func newProtectedWorld(t testing.TB, pools ...*v1.IPPool) *protectedWorld {
 		must(t, node.LinkAdd(&vishnet.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: vishnet.NsFd(int(peer.Fd()))}))
 	}
 	give(t, w.netns, "net0", nodeAddrs...)
+	// No source of new connections (RFC 6724, rule 3), and so of translated ones.
+	l, err := node.LinkByName("net0")
+	must(t, err)
+	must(t, node.AddrReplace(l, &vishnet.Addr{IPNet: ipNet(netip.MustParsePrefix("2001:db8::8/64")), Flags: unix.IFA_F_NODAD, ValidLft: math.MaxInt32}))
 	give(t, w.netns, "cairnpod", "10.200.0.1/24", "fd00:200::1/64")
 	give(t, w.pod, "eth0", append([]string{"10.200.0.2/24", "fd00:200::2/64"}, guardedPodAddrs...)...)
 	give(t, w.outside, "eth0", append(slices.Clone(outsideAddrs), outsideOthers...)...)
