@@ -20,7 +20,7 @@ type keeper struct {
 // route keeps the routes to held destinations, and while BGP has not told
 // everything those of the sort that BGP gives.
 func (k keeper) route() func(kernel.RouteKey, kernel.Route) bool {
-	if k.state.Held.Len() == 0 && !k.state.Tentative {
+	if k.idle() {
 		return nil
 	}
 	return func(key kernel.RouteKey, r kernel.Route) bool {
@@ -35,9 +35,11 @@ func learned(_ kernel.RouteKey, r kernel.Route) bool {
 	return len(hops) > 0 && (hops[0].Gateway.IsValid() || hops[0].Link == kernel.LinkWireGuard)
 }
 
-// inUse says whether a route to a held destination has a next hop for which f
-// says true.
+// inUse says whether a route that stays has a next hop for which f says true.
 func (k keeper) inUse(f func(kernel.NextHop) bool) bool {
+	if k.state.Tentative { // nearly any may
+		return true
+	}
 	for key := range k.state.Held.All() {
 		if r, ok := k.routes.Get(key); ok && slices.ContainsFunc(r.Hops.List(), f) {
 			return true
@@ -46,10 +48,13 @@ func (k keeper) inUse(f func(kernel.NextHop) bool) bool {
 	return false
 }
 
+// idle says that no route stays that is not wanted.
+func (k keeper) idle() bool { return k.state.Held.Len() == 0 && !k.state.Tentative }
+
 // neighbour keeps the entries of gateways of such routes: the node at the other
 // end may not tell any more how it is reached, but listens as long as we send.
 func (k keeper) neighbour() func(kernel.Neighbour, kernel.MAC) bool {
-	if k.state.Held.Len() == 0 {
+	if k.idle() {
 		return nil
 	}
 	return func(n kernel.Neighbour, _ kernel.MAC) bool {
@@ -60,7 +65,7 @@ func (k keeper) neighbour() func(kernel.Neighbour, kernel.MAC) bool {
 // forwarding keeps the entries of a device with such routes: which of them they
 // need only its neighbours tell.
 func (k keeper) forwarding() func(kernel.Forwarding, netip.Addr) bool {
-	if k.state.Held.Len() == 0 {
+	if k.idle() {
 		return nil
 	}
 	return func(f kernel.Forwarding, _ netip.Addr) bool {
@@ -68,18 +73,16 @@ func (k keeper) forwarding() func(kernel.Forwarding, netip.Addr) bool {
 	}
 }
 
-// wireguard keeps the peers behind which such destinations are.
+// wireguard keeps the peers behind which the destinations of such routes are.
 func (k keeper) wireguard() func(kernel.WireGuardKey, kernel.WireGuardPeer) bool {
-	if k.state.Held.Len() == 0 {
+	if k.idle() {
 		return nil
 	}
 	return func(_ kernel.WireGuardKey, p kernel.WireGuardPeer) bool {
-		for _, allowed := range p.Allowed.List() {
-			key := kernel.RouteKey{Table: kernel.MainTable, Dst: allowed, Priority: kernel.RoutePriority}
-			if r, ok := k.routes.Get(key); ok && k.state.Held.Has(key) && r.Hops.Uses(kernel.LinkWireGuard) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(p.Allowed.List(), func(dst netip.Prefix) bool {
+			key := kernel.RouteKey{Table: kernel.MainTable, Dst: dst, Priority: kernel.RoutePriority}
+			r, ok := k.routes.Get(key)
+			return ok && r.Hops.Uses(kernel.LinkWireGuard) && (k.state.Tentative || k.state.Held.Has(key))
+		})
 	}
 }

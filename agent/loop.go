@@ -257,15 +257,20 @@ func located(in calc.Inputs) bool {
 	return false
 }
 
-// offerPools tells the allocator of the pools when they or the node changed.
+// offerPools tells the allocator of the pools when they or a node changed.
 func (l *loop) offerPools(in calc.Inputs) {
 	old := l.snapshot
 	if old != nil && old.Part("IPPool") == in.Store.Part("IPPool") && old.Part("Node") == in.Store.Part("Node") {
 		return
 	}
 	l.snapshot = in.Store
-	node, _ := datastore.Get[*v1.Node](in.Store, "", in.Node)
-	l.a.pods.SetPools(datastore.Sorted[*v1.IPPool](in.Store), node)
+	l.a.offerPools(in.Store)
+}
+
+// offerPools tells the allocator of the pools and the own Node.
+func (a *Agent) offerPools(s *datastore.Snapshot) {
+	node, _ := datastore.Get[*v1.Node](s, "", a.cfg.Node)
+	a.pods.SetPools(datastore.Sorted[*v1.IPPool](s), node)
 }
 
 // tell wakes those who wait for a turn.

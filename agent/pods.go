@@ -60,6 +60,7 @@ func (a *Agent) recoverOnce(ctx context.Context) error {
 		return fmt.Errorf("read routes: %w", err)
 	}
 	a.loop.restarting = len(routes) > 0
+	a.offerPools(a.mirror.Snapshot()) // or the reserve would be given back
 	if err := a.pods.Recover(ctx, live(a.loop.currentHost())); err != nil {
 		return fmt.Errorf("recover addresses: %w", err)
 	}
