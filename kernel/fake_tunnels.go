@@ -75,19 +75,19 @@ func (f *Fake) putTunnel(name string, t Tunnel) error {
 	e := Event{}
 	if exists && f.tunnel(l).fixed() != t.fixed() {
 		f.dropLink(l, &e)
+		f.tell(e, true)
 		exists = false
 	}
-	if !exists {
+	switch {
+	case !exists:
 		if err := f.makeable(t); err != nil {
-			f.tell(e, true)
 			return err
 		}
 		l = Link{Name: name, Kind: string(t.Kind)}
-	}
-	if exists && !IsTunnelLink(l) {
+	case !IsTunnelLink(l):
 		f.dropAddrs(name, &e)
+		f.tell(e, true)
 	}
-	f.tell(e, true)
 	l.MTU, l.Up, l.Alias = t.MTU, true, TunnelAlias
 	f.setTunnel(l, t)
 	return nil
@@ -128,8 +128,8 @@ func (f *Fake) setTunnel(l Link, t Tunnel) {
 		}
 		e.touch(l)
 		f.tunnels.devices[l.Name] = t
+		f.tell(e, false)
 	}
-	f.tell(e, false)
 	f.setLink(l)
 }
 

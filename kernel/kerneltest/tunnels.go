@@ -379,10 +379,13 @@ func tunnelsDone(t *testing.T, w TunnelWorld, d device) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Read: %v", err)
 	}
+	before := watch(t, w).host.Links
 	if err := w.Tunnels().Write(ctx, d.set(d.as), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Write: %v", err)
 	}
-	wantTable(t, "tunnels", w.Tunnels(), map[string]kernel.Tunnel{})
+	if after := watch(t, w).host.Links; !maps.Equal(before, after) {
+		t.Errorf("there are the links %v, were %v", after, before)
+	}
 }
 
 // goesWithDevice checks what a device that goes takes with it, and that all of it

@@ -27,6 +27,9 @@ var watchTests = []test{
 				s.host.Foreign[key("10.50.0.0/16")] == unicast(via("10.0.1.9", "east")) &&
 				s.host.Foreign[key("fd00:50::/32")] == unicast(via("fd00:1::9", "east"))
 		})
+		if s.host.Release == "" {
+			t.Error("the kernel's release is not told")
+		}
 		if r, ok := s.host.Foreign[key("10.9.0.0/26")]; ok {
 			t.Errorf("our route %v is told as another's", r)
 		}

@@ -144,26 +144,26 @@ func (t addrs) Write(ctx context.Context, set map[kernel.Addr]struct{}, del []ke
 	links := newTunnelLinks(conn)
 	var failed failures[kernel.Addr]
 	for k := range set {
-		if err := setAddress(ctx, conn, links, k); err != nil {
-			failed.fail("set", k, err)
-		}
+		failed.try(ctx, "set", k, func() error { return setAddress(ctx, conn, links, k) })
 	}
 	for _, k := range del {
-		l, err := links.find(k.Link)
-		switch {
-		case errors.Is(err, unix.ENODEV), errors.Is(err, kernel.ErrForeign):
-			continue
-		case err == nil:
-			err = execute(conn)(delAddress(address{uint32(l.Index), k.Prefix}))
-		}
-		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-			failed.fail("delete", k, err)
+		failed.try(ctx, "delete", k, func() error { return dropAddress(conn, links, k) })
+	}
+	return failed.join(ctx, "addresses")
+}
+
+// dropAddress deletes an address if its link is Cairn's.
+func dropAddress(conn *netlink.Conn, links *tunnelLinks, k kernel.Addr) error {
+	l, err := links.find(k.Link)
+	if err == nil {
+		err = execute(conn)(delAddress(address{uint32(l.Index), k.Prefix}))
+	}
+	for _, gone := range []error{unix.ENODEV, kernel.ErrForeign, unix.EADDRNOTAVAIL} {
+		if errors.Is(err, gone) {
+			return nil
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		failed = append(failed, fmt.Errorf("write addresses: %w", err))
-	}
-	return errors.Join(failed...)
+	return err
 }
 
 // setAddress makes the address, anew where it is there in another shape.

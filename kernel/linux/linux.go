@@ -5,7 +5,8 @@
 //
 // It guarantees that nobody else's objects are touched: a route of another
 // protocol is never replaced nor listed as ours, a link without Cairn's alias is
-// never taken for a pod's. It holds no view of the world between calls: names
+// never taken for a pod's or for a tunnel. Only the names of tunnel devices, other
+// than tunl0, are Cairn's: a link that has one makes way. It holds no view of the world between calls: names
 // are resolved when they are used, and what is read is what the kernel has.
 //
 // Everything acts in the network namespace of the calling thread, which is the

@@ -4,6 +4,8 @@ package linux
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/mdlayher/netlink"
 
@@ -38,4 +40,22 @@ type failures[K comparable] []error
 
 func (f *failures[K]) fail(op string, k K, err error) {
 	*f = append(*f, &kernel.KeyError[K]{Op: op, Key: k, Err: err})
+}
+
+// try does something for one key, unless ctx is done.
+func (f *failures[K]) try(ctx context.Context, op string, k K, do func() error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err := do(); err != nil {
+		f.fail(op, k, err)
+	}
+}
+
+// join returns what Write returns: the failures, and that it came to no end.
+func (f failures[K]) join(ctx context.Context, noun string) error {
+	if err := ctx.Err(); err != nil {
+		f = append(f, fmt.Errorf("write %s: %w", noun, err))
+	}
+	return errors.Join(f...)
 }

@@ -94,19 +94,12 @@ func (t tunnels) Write(ctx context.Context, set map[string]kernel.Tunnel, del []
 	defer conn.Close()
 	var failed failures[string]
 	for name, want := range set {
-		if err := t.set(ctx, conn, name, want); err != nil {
-			failed.fail("set", name, err)
-		}
+		failed.try(ctx, "set", name, func() error { return t.set(ctx, conn, name, want) })
 	}
 	for _, name := range del {
-		if err := t.delete(ctx, conn, name); err != nil {
-			failed.fail("delete", name, err)
-		}
+		failed.try(ctx, "delete", name, func() error { return t.delete(ctx, conn, name) })
 	}
-	if err := ctx.Err(); err != nil {
-		failed = append(failed, fmt.Errorf("write tunnels: %w", err))
-	}
-	return errors.Join(failed...)
+	return failed.join(ctx, "tunnels")
 }
 
 // set makes the device, or makes the one that is there what is wanted.

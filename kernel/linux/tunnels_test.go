@@ -266,6 +266,19 @@ func TestOddVXLAN(t *testing.T) {
 	}
 }
 
+// TestSmallMTU has a device whose MTU is too small for IPv6, which it has no part
+// in.
+func TestSmallMTU(t *testing.T) {
+	w := newTunnelWorld(t)
+	small := sampleVXLAN()
+	small.MTU = 576
+	kerneltest.Put(t, w.tunnels, map[string]kernel.Tunnel{kernel.LinkVXLAN4: small})
+	kerneltest.Put(t, w.Sysctls(), kernel.TunnelLinkSysctls(kernel.LinkVXLAN4))
+	if have, err := w.tunnels.Read(t.Context()); err != nil || have[kernel.LinkVXLAN4] != small {
+		t.Errorf("read %v, %v", have, err)
+	}
+}
+
 // TestAddressOfAnotherShape makes an address anew that the kernel would choose as
 // a source.
 func TestAddressOfAnotherShape(t *testing.T) {

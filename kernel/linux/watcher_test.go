@@ -158,3 +158,33 @@ func TestUnchangedIsShared(t *testing.T) {
 		t.Error("a route of ours made a new host")
 	}
 }
+
+// TestLinkDriver asks for the drivers of links, of which only a physical one's is
+// told.
+func TestLinkDriver(t *testing.T) {
+	w := newWorld(t)
+	w.AddLink(t, "east")
+	conn, err := config{netns: int(w.netns.Fd())}.dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for name, want := range map[string]string{"east": "veth", "lo": "", "gone": ""} {
+		if got := linkDriver(conn, name); got != want {
+			t.Errorf("driver of %s is %q, want %q", name, got, want)
+		}
+	}
+	asked := 0
+	s := hostState{driver: func(string) string { asked++; return "vmxnet3" }}
+	eth0 := linkState{Link: kernel.Link{Name: "eth0", Index: 2}}
+	first := s.withDriver(eth0, linkState{})
+	again := s.withDriver(eth0, first)
+	if first.Driver != "vmxnet3" || again != first || asked != 1 {
+		t.Errorf("asked %d times, of %+v is told %+v, then %+v", asked, eth0, first, again)
+	}
+	for _, l := range []kernel.Link{{Name: "lo", Index: 1}, {Name: "east", Index: 3, Kind: "veth"}} {
+		if got := s.withDriver(linkState{Link: l}, linkState{}); got.Driver != "" {
+			t.Errorf("%+v is told", got)
+		}
+	}
+}
