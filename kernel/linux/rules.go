@@ -75,11 +75,17 @@ var errNoRules = fmt.Errorf("nftables is %w", kernel.ErrUnsupported)
 // list calls each with what there is of a kind in our table.
 func (c *rulesConn) list(ctx context.Context, kind int, begin func(), each func(data []byte) error, attrs ...netlink.Attribute) error {
 	err := dump(ctx, c.Conn, rulesRequest(kind, 0, attrs...), begin, func(m netlink.Message) error { return each(m.Data) })
-	switch {
-	case errors.Is(err, unix.ENOENT): // no table, or what was asked about has gone
+	if errors.Is(err, unix.ENOENT) { // no table, or what was asked about has gone
 		begin()
 		return nil
-	case errors.Is(err, unix.EINVAL): // the kernel has nobody who would understand
+	}
+	return err
+}
+
+// unlessUnknown returns what the kernel says to a request that is always right: it
+// may know nothing of nftables.
+func unlessUnknown(err error) error {
+	if errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w: %w", errNoRules, err)
 	}
 	return err
@@ -94,7 +100,7 @@ func (c *rulesConn) sets(ctx context.Context) (found []setFound, err error) {
 		}
 		return err
 	})
-	return found, err
+	return found, unlessUnknown(err)
 }
 
 // chains lists the chains that have names, without their rules.
@@ -107,7 +113,7 @@ func (c *rulesConn) chains(ctx context.Context) (found map[string]chainFound, er
 		}
 		return err
 	})
-	return found, err
+	return found, unlessUnknown(err)
 }
 
 // sweep deletes our table when nothing is left in it.
@@ -241,10 +247,8 @@ func (c *rulesConn) named(ctx context.Context, kind int, attr uint16, names []st
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ERANGE):
 			return nil // there is none, nor can there be
-		case errors.Is(err, unix.EINVAL):
-			return fmt.Errorf("%w: %w", errNoRules, err)
 		case err != nil:
-			return err
+			return unlessUnknown(err)
 		}
 		return each(m.Data)
 	})
