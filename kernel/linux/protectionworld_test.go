@@ -52,7 +52,6 @@ var (
 type protectedWorld struct {
 	*rulesWorld
 	outside, pod *os.File
-	pools        []*v1.IPPool
 }
 
 func newProtectedWorld(t testing.TB, pools ...*v1.IPPool) *protectedWorld {
