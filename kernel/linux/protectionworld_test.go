@@ -343,7 +343,7 @@ func heard(t testing.TB, conn net.PacketConn, mark string) (before []string) {
 	for {
 		n, _, err := conn.ReadFrom(b)
 		if err != nil {
-			t.Fatalf("wait for %q, after %q: %v", mark, before, err)
+			t.Fatalf("wait for %q, after %d others: %v", mark, len(before), err)
 		}
 		text := string(b[:n])
 		if len(text) >= len(mark) && text[len(text)-len(mark):] == mark {

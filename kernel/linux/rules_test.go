@@ -3,11 +3,14 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"cairn.network/cairn/kernel"
 	"cairn.network/cairn/kernel/kerneltest"
@@ -94,4 +97,37 @@ func (w *rulesWorld) FlushRuleset(t testing.TB) {
 
 func TestRulesPassTheSuite(t *testing.T) {
 	kerneltest.RunRules(t, func(t *testing.T) kerneltest.RulesWorld { return newRulesWorld(t) })
+}
+
+// TestRulesWithoutCapability reads and writes without CAP_NET_ADMIN: it is nobody's
+// fault in particular.
+func TestRulesWithoutCapability(t *testing.T) {
+	w := newRulesWorld(t)
+	kerneltest.Put(t, w.sets, map[string]kernel.Set{"nodes4": {}})
+	within(t, w.netns, func() {
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var all, fewer [2]unix.CapUserData
+		must(t, unix.Capget(&header, &all[0]))
+		fewer = all
+		fewer[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+		must(t, unix.Capset(&header, &fewer[0]))
+		defer unix.Capset(&header, &all[0])
+		sets, elements, chains := NewRules()
+		_, err := sets.Read(t.Context())
+		for what, err := range map[string]error{
+			"read":           err,
+			"write sets":     sets.Write(t.Context(), map[string]kernel.Set{"a": {}, "b": {}}, nil),
+			"delete a set":   sets.Write(t.Context(), nil, []string{"nodes4"}),
+			"write elements": elements.Write(t.Context(), elementMap(manyElements("nodes4", 1000)), nil),
+			"write chains":   chains.Write(t.Context(), map[string]kernel.Chain{"it": {}}, nil),
+		} {
+			if !errors.Is(err, kernel.ErrPermission) {
+				t.Errorf("%s: %v, want ErrPermission", what, err)
+			}
+			if k, ok := errors.AsType[*kernel.KeyError[string]](err); ok {
+				t.Errorf("%s: %v blames a key", what, k)
+			}
+		}
+	})
+	kerneltest.WantRules(t, w, map[string]kernel.Set{"nodes4": {}}, nil, nil)
 }
