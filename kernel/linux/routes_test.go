@@ -146,15 +146,17 @@ func TestDeleteOursEveryTime(t *testing.T) {
 
 // TestReplaceLeavesNoGap looks the destination up all the time while its route
 // is replaced by every other shape. In IPv6 one look-up in some ten thousand
-// fails, whatever the shapes are and with the kernel's bare "replace" too; were
-// routes deleted and added, a good part of them would.
+// fails, whatever the shapes are and with the kernel's bare "replace" too; so does
+// one of IPv4 now and then where the processor is slow: it found the old route,
+// which is dead the moment after. Were routes deleted and added, a good part of
+// them would.
 func TestReplaceLeavesNoGap(t *testing.T) {
 	for _, tt := range []struct {
 		dst     string
 		mayFail int // of 1,000 look-ups
 		ways    []kernel.Route
 	}{
-		{"10.9.0.0/26", 0, []kernel.Route{
+		{"10.9.0.0/26", 1, []kernel.Route{
 			testRoute("", "east"), testRoute("10.0.1.2", "east"), testRoute("10.0.1.2", "east", "10.0.2.2", "west"),
 			testRoute("10.0.2.2", "west"), testRoute("10.0.2.2", "west", "10.0.2.3", "west"),
 		}},
