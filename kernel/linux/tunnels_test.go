@@ -4,6 +4,7 @@ package linux
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -275,6 +276,26 @@ func TestSmallMTU(t *testing.T) {
 	kerneltest.Put(t, w.tunnels, map[string]kernel.Tunnel{kernel.LinkVXLAN4: small})
 	kerneltest.Put(t, w.Sysctls(), kernel.TunnelLinkSysctls(kernel.LinkVXLAN4))
 	if have, err := w.tunnels.Read(t.Context()); err != nil || have[kernel.LinkVXLAN4] != small {
+		t.Errorf("read %v, %v", have, err)
+	}
+}
+
+// TestPortInUse makes a device that can't come up yet.
+func TestPortInUse(t *testing.T) {
+	w := newTunnelWorld(t)
+	set := map[string]kernel.Tunnel{kernel.LinkVXLAN4: sampleVXLAN()}
+	taken := w.opens(t, func() (*net.UDPConn, error) { return net.ListenUDP("udp4", &net.UDPAddr{Port: 4789}) })
+	if err := w.tunnels.Write(t.Context(), set, nil); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("error is %v, want that the port is taken", err)
+	}
+	if have, err := w.tunnels.Read(t.Context()); err != nil || have[kernel.LinkVXLAN4].Kind != "vxlan, down" {
+		t.Errorf("read %v, %v", have, err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kerneltest.Put(t, w.tunnels, set)
+	if have, err := w.tunnels.Read(t.Context()); err != nil || have[kernel.LinkVXLAN4] != sampleVXLAN() {
 		t.Errorf("read %v, %v", have, err)
 	}
 }
