@@ -136,6 +136,8 @@ func readHost(w *words, h *kernel.Host) {
 				l.Up = false
 			case "driver":
 				l.Driver = w.next()
+			case "kind":
+				l.Kind = w.next()
 			case "alias":
 				l.Alias = strings.Join(w.list, " ")
 				w.list = nil

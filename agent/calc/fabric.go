@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/kernel"
 )
 
@@ -18,16 +19,24 @@ type fabric struct {
 	addrs   map[kernel.Addr]struct{}
 	foreign map[kernel.RouteKey]kernel.NextHops
 	release string // of the kernel
+	// vmxnet3 says that one of the host's network cards has this driver, be it below
+	// a VLAN or a bond.
+	vmxnet3 bool
 
 	holders map[netip.Addr]string     // the link of each of the host's addresses
 	ways    map[netip.Prefix][]onward // by destination, the lowest metric first
+	// outward is the least MTU of the links by which gateways are reached, by family
+	// of the routes; without an entry there are none.
+	outward map[bgp.Family]int
 }
 
 // port is what counts of a link.
 type port struct {
-	mtu    int
-	up     bool
-	driver string
+	mtu int
+	up  bool
+	// inert says that nothing leaves the host by it: who has an address on it is
+	// reached by other links.
+	inert bool
 }
 
 // onward is a route of others, by which next hops are resolved.
@@ -46,8 +55,11 @@ func newFabric(h *kernel.Host, earlier *fabric) *fabric {
 	}
 	note := func(link string) {
 		if l, ok := h.Links[link]; ok {
-			f.links[link] = port{l.MTU, l.Up, l.Driver}
+			f.links[link] = port{l.MTU, l.Up, l.Name == "lo" || l.Kind == "dummy"}
 		}
+	}
+	for _, l := range h.Links {
+		f.vmxnet3 = f.vmxnet3 || l.Driver == "vmxnet3"
 	}
 	for a := range h.Addrs {
 		if a.Prefix.IsValid() && !a.Prefix.Addr().IsLinkLocalUnicast() && !isInner(h, a.Link) {
@@ -74,7 +86,7 @@ func newFabric(h *kernel.Host, earlier *fabric) *fabric {
 			f.foreign[k] = hops
 		}
 	}
-	if earlier != nil && f.release == earlier.release && maps.Equal(f.links, earlier.links) && maps.Equal(f.addrs, earlier.addrs) && maps.Equal(f.foreign, earlier.foreign) {
+	if earlier != nil && f.release == earlier.release && f.vmxnet3 == earlier.vmxnet3 && maps.Equal(f.links, earlier.links) && maps.Equal(f.addrs, earlier.addrs) && maps.Equal(f.foreign, earlier.foreign) {
 		return earlier
 	}
 	f.index()
@@ -94,8 +106,16 @@ func isInner(h *kernel.Host, name string) bool {
 func (f *fabric) index() {
 	f.holders = make(map[netip.Addr]string, len(f.addrs))
 	f.ways = make(map[netip.Prefix][]onward, len(f.foreign))
+	f.outward = make(map[bgp.Family]int)
 	for k, hops := range f.foreign {
-		f.ways[k.Dst] = append(f.ways[k.Dst], onward{k.Priority, hops.List()})
+		list := hops.List()
+		f.ways[k.Dst] = append(f.ways[k.Dst], onward{k.Priority, list})
+		family := bgp.FamilyOf(k.Dst.Addr())
+		for _, hop := range list {
+			if mtu, least := f.links[hop.Link].mtu, f.outward[family]; hop.Gateway.IsValid() && mtu > 0 && (least == 0 || mtu < least) {
+				f.outward[family] = mtu
+			}
+		}
 	}
 	for _, ways := range f.ways {
 		slices.SortFunc(ways, func(a, b onward) int { return cmp.Compare(a.priority, b.priority) })

@@ -26,15 +26,20 @@ const (
 )
 
 // mtu returns the MTU of the links with the node's addresses of these families:
-// what each of them carries.
+// what each of them carries. For an address on a link like lo, where nothing
+// leaves the host, those count by which the host reaches others.
 func (f *fabric) mtu(m *member, families ...bgp.Family) int {
 	least := 0
 	for _, family := range families {
 		if m == nil || !m.address(family).IsValid() {
 			continue
 		}
-		if mtu := f.linkOf(m.address(family).Addr()).mtu; mtu > 0 && (least == 0 || mtu < least) {
-			least = mtu
+		link := f.linkOf(m.address(family).Addr())
+		if link.inert {
+			link.mtu = f.outward[family]
+		}
+		if link.mtu > 0 && (least == 0 || link.mtu < least) {
+			least = link.mtu
 		}
 	}
 	return cmp.Or(least, defaultMTU)

@@ -192,7 +192,7 @@ func (k tunnelsKey) device(link string, overhead int) kernel.Tunnel {
 		d.VNI, d.Port = uint32(k.settings.VXLANVNI), uint16(k.settings.VXLANPort)
 		d.Local = k.own.address(over[0]).Addr()
 		d.MAC = hardwareAddress(k.own.name, link)
-		d.NoChecksumOffload = k.withoutOffload(k.fabric.linkOf(d.Local).driver)
+		d.NoChecksumOffload = k.withoutOffload()
 	case kernel.WireGuard:
 		d.Port = uint16(k.settings.WireGuardListeningPort)
 	}
@@ -210,11 +210,11 @@ func hardwareAddress(node, link string) kernel.MAC {
 // withoutOffload says whether the kernel rather than the network card is to
 // compute checksums inside VXLAN. Before Linux 5.7 address translation put a
 // wrong checksum where VXLAN had left it out, and vmxnet3 computes a wrong one.
-func (k tunnelsKey) withoutOffload(driver string) bool {
+func (k tunnelsKey) withoutOffload() bool {
 	if set := k.settings.VXLANChecksumOffload; set != v1.ChecksumOffloadAuto {
 		return set == v1.ChecksumOffloadDisabled
 	}
-	return driver == "vmxnet3" || before(k.fabric.release, 5, 7)
+	return k.fabric.vmxnet3 || before(k.fabric.release, 5, 7)
 }
 
 // before says whether a kernel's release, such as 6.1.0-41-amd64, is older than a
