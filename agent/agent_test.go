@@ -51,6 +51,35 @@ func TestCleanup(t *testing.T) {
 	}
 }
 
+// TestCleanupTunnels holds that devices and rules go too, and nothing of others.
+func TestCleanupTunnels(t *testing.T) {
+	alone(t, func(t *testing.T, s *solo) {
+		s.create(&v1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: v1.IPPoolSpec{CIDR: "10.9.0.0/24", VXLANMode: v1.EncapAlways, NATOutgoing: true}})
+		s.create(&v1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "i"}, Spec: v1.IPPoolSpec{CIDR: "10.8.0.0/24", IPIPMode: v1.EncapAlways}})
+		s.create(&v1.AgentConfiguration{ObjectMeta: metav1.ObjectMeta{Name: v1.DefaultName}, Spec: v1.AgentConfigurationSpec{WireGuardEnabled: new(true)}})
+		s.start()
+		s.settle(time.Minute)
+		s.halt()
+		s.kernel.SetLink(kernel.Link{Name: "vxlan0", Kind: "vxlan", MTU: 1450, Up: true})
+		got, err := agent.Cleanup(t.Context(), tablesOf(s.kernel))
+		if err != nil || got.Tunnels != 3 || got.Chains == 0 || got.Sets == 0 || got.Routes == 0 {
+			t.Errorf("Cleanup = %s, %v", got, err)
+		}
+		for _, name := range kernel.TunnelLinks() {
+			if l, ok := s.kernel.Host().Links[name]; ok && l.Alias != "" {
+				t.Errorf("left: %+v", l)
+			}
+		}
+		if _, ok := s.kernel.Host().Links["vxlan0"]; !ok {
+			t.Error("another's device is gone")
+		}
+		again, err := agent.Cleanup(t.Context(), tablesOf(s.kernel))
+		if err != nil || again != (agent.Removed{}) {
+			t.Errorf("a second Cleanup = %s, %v", again, err)
+		}
+	})
+}
+
 // recorder notes the configurations that a speaker is given.
 type recorder struct {
 	bgp.Speaker

@@ -85,11 +85,11 @@ func (p *publisher) offers(ctx context.Context) offers {
 	if state == nil || !p.a.loop.ready.Load() {
 		return nil
 	}
-	guarded, all := p.a.loop.guarded(state), offers{}
+	all := offers{}
 	for _, link := range kernel.TunnelLinks() {
 		switch {
 		case state.Uses.At(link).Sending:
-			if guarded {
+			if p.a.loop.guarded(state, link) {
 				all[link] = p.offer(ctx, state, link)
 			}
 		case (offers{link: {}}).over(p.fields.details) == p.fields.details: // the Node tells nothing of it
@@ -100,15 +100,10 @@ func (p *publisher) offers(ctx context.Context) offers {
 	return all
 }
 
-// guarded says whether the rules are in the kernel that guard tunnel devices.
-func (l *loop) guarded(s *calc.State) bool {
-	for name := range s.Sets.All() {
-		if !l.sets.Applied(name) {
-			return false
-		}
-	}
+// guarded says whether the rules are in the kernel that guard a tunnel device.
+func (l *loop) guarded(s *calc.State, link string) bool {
 	for name := range s.Chains.All() {
-		if !l.chains.Applied(name) {
+		if calc.Protects(name, link) && !l.chains.Applied(name) {
 			return false
 		}
 	}

@@ -450,6 +450,58 @@ func TestMTU(t *testing.T) {
 	}, "a1", "b1")
 }
 
+// TestToldMTU holds that an MTU which the agent is told goes before what links have.
+func TestToldMTU(t *testing.T) {
+	alone(t, func(t *testing.T, s *solo) {
+		s.start()
+		s.add("one")
+		link := kernel.PodLink("default", "one", "eth0")
+		if got := s.kernel.Host().Links[link].MTU; got != 1500 {
+			t.Errorf("the pod's MTU is %d", got)
+		}
+		s.halt()
+		s.cfg.MTU = 1300
+		s.start()
+		s.settle(time.Minute)
+		if got := s.kernel.Host().Links[link].MTU; got != 1300 {
+			t.Errorf("the pod's MTU is %d, told 1300", got)
+		}
+	})
+}
+
+// TestWireGuardStatus holds what is told of peers, and that it is not written to
+// the datastore with every packet.
+func TestWireGuardStatus(t *testing.T) {
+	withPods(t, wireguard, func(t *testing.T, c *cluster) {
+		n, peer := c.nodes["a1"], c.nodes["b1"]
+		key, err := peer.kernel.Encryption().Key(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.kernel.SetTraffic(kernel.PeerTraffic{Key: key, LastHandshake: time.Now(), Received: 7, Sent: 9})
+		status, err := n.agent.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := status.Status.WireGuard
+		if w == nil || len(w.Peers) != 1 {
+			t.Fatalf("status: %+v", w)
+		}
+		p := w.Peers[0]
+		if p.Node != "b1" || p.PublicKey != key.String() || p.ReceivedBytes != 7 || p.SentBytes != 9 || p.LastHandshake.IsZero() ||
+			p.Endpoint != netip.AddrPortFrom(peer.v4.Addr(), 51820).String() {
+			t.Errorf("peer: %+v", p)
+		}
+		want := v1.TunnelStatus{
+			Device: kernel.LinkWireGuard, MTU: 1440, RemoteNodes: 1, State: v1.TunnelUp,
+			Addresses: []string{c.node("a1").Spec.WireGuard.InterfaceIPv4Address, c.node("a1").Spec.WireGuard.InterfaceIPv6Address},
+		}
+		if diff := cmp.Diff([]v1.TunnelStatus{want}, status.Status.Tunnels); diff != "" {
+			t.Errorf("tunnels (-want +got):\n%s", diff)
+		}
+	}, "a1", "b1")
+}
+
 // checkQuietBut is checkQuiet for the kernels of some nodes only.
 func (c *cluster) checkQuietBut(noisy func(*node) bool) {
 	c.t.Helper()

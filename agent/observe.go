@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -27,9 +28,6 @@ func (l *loop) observe(e kernel.Event) {
 	if len(e.Tunnels) > 0 {
 		l.tunnels.Doubt()
 	}
-	if len(e.Down) > 0 {
-		l.forgetLinks(e.Down)
-	}
 	if e.Overrun {
 		for _, t := range l.base {
 			t.Doubt()
@@ -39,6 +37,9 @@ func (l *loop) observe(e kernel.Event) {
 	old := l.host
 	l.host = e.Host
 	l.mu.Unlock()
+	if len(e.Down) > 0 {
+		l.forgetLinks(e.Down, old)
+	}
 	if e.Host != old {
 		news = true
 		if old != nil && !sameAddrs(old, e.Host) {
@@ -50,17 +51,43 @@ func (l *loop) observe(e kernel.Event) {
 	}
 }
 
-// forgetLinks puts in doubt what the kernel drops with a link.
-func (l *loop) forgetLinks(names []string) {
-	l.routes.Forget(func(_ kernel.RouteKey, r kernel.Route) bool {
-		return slices.ContainsFunc(names, r.Hops.Uses)
-	})
+// forgetLinks puts in doubt what the kernel drops with links. Old is the host as it
+// was.
+func (l *loop) forgetLinks(names []string, old *kernel.Host) {
+	var wide []string // links that any route may use
+	for _, name := range names {
+		pod, ok := podOf(old, name)
+		if !ok {
+			wide = append(wide, name)
+			continue
+		}
+		for _, ip := range []netip.Addr{pod.IPv4, pod.IPv6} {
+			if ip.IsValid() {
+				l.routes.Observe(kernel.HostRoute(ip), nil)
+			}
+		}
+	}
+	if len(wide) > 0 {
+		l.routes.Forget(func(_ kernel.RouteKey, r kernel.Route) bool { return slices.ContainsFunc(wide, r.Hops.Uses) })
+	}
 	l.sysctls.Forget(func(k kernel.Sysctl, _ string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return strings.Contains(string(k), "/"+name+"/") })
 	})
 	if slices.Contains(names, kernel.LinkWireGuard) {
 		l.wireguard.Doubt() // of the peers nothing else tells
 	}
+}
+
+// podOf returns whose a link was, if it was a pod's.
+func podOf(h *kernel.Host, link string) (kernel.Attachment, bool) {
+	if h == nil {
+		return kernel.Attachment{}, false
+	}
+	l, ok := h.Links[link]
+	if !ok || !kernel.IsPodLink(l) {
+		return kernel.Attachment{}, false
+	}
+	return kernel.ParsePodAlias(l.Alias)
 }
 
 // sameAddrs says whether the tunnel devices have the same addresses in both.

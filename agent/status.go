@@ -110,9 +110,17 @@ func (a *Agent) currentConditions(st *v1.NodeStatusStatus) []metav1.Condition {
 	return []metav1.Condition{
 		condition(v1.ConditionReady, "FirstPassDone", "Starting", notReady),
 		condition(v1.ConditionDatastore, "Connected", "Unreachable", away),
-		condition(v1.ConditionBGP, "AllEstablished", "NotEstablished", bgpProblem(st.BGP)),
+		condition(v1.ConditionBGP, bgpReason(st.BGP), "NotEstablished", bgpProblem(st.BGP)),
 		condition(v1.ConditionProgrammed, "AllApplied", "Failing", a.failureText()),
 	}
+}
+
+// bgpReason is the reason for which nothing is wrong with BGP.
+func bgpReason(b v1.BGPStatus) string {
+	if len(b.Peers) == 0 {
+		return "NoPeers"
+	}
+	return "AllEstablished"
 }
 
 func bgpProblem(b v1.BGPStatus) string {

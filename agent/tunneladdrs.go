@@ -81,11 +81,12 @@ func (t *tunnelAddrs) once(ctx context.Context) bool {
 		return t.release(ctx)
 	case use.Pools == "" || !use.IPv4 && !use.IPv6:
 		// There are no pools to take an address from (any more): what it has does.
-		if t.err = nil; !has && use.Sending {
-			t.report(errors.New("no enabled IPPool that selects this node has an address for it"), use)
-			return true
+		t.err = nil
+		if _, failed := t.a.loop.tunnels.Failures()[t.link]; has || failed || !use.Sending {
+			t.report(nil, use) // a device that can't be needs no address
+		} else {
+			t.report(errors.New("there is no enabled IPPool to take its address from"), use)
 		}
-		t.report(nil, use)
 		return true
 	case use == t.use && same(as, t.had) && (t.err == nil && has || time.Now().Before(t.next)):
 		return true

@@ -155,8 +155,11 @@ func validTunnelAddr(at *field.Path, text string, ipv6 bool) field.ErrorList {
 // validVTEP checks the hardware address of a VXLAN device, which is there exactly
 // if the device has an address.
 func validVTEP(at *field.Path, mac, addr string) field.ErrorList {
-	if mac == "" && addr == "" {
+	switch {
+	case mac == "" && addr == "":
 		return nil
+	case addr == "":
+		return field.ErrorList{field.Invalid(at, mac, "must be empty, for the device has no address")}
 	}
 	if hw, err := net.ParseMAC(mac); err != nil || len(hw) != 6 || hw[0]&1 != 0 {
 		return field.ErrorList{field.Invalid(at, mac, "must be a unicast hardware address such as 66:01:02:03:04:05, for the device has an address")}
