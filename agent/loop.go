@@ -30,6 +30,7 @@ type loop struct {
 	wake chan struct{} // something changed
 	tables
 
+	synced     sync.Once     // the datastore was, and that was logged
 	restarting bool          // set before recovered
 	recovered  atomic.Bool   // the allocator agrees with datastore and kernel
 	ready      atomic.Bool   // a full pass succeeded
@@ -186,6 +187,7 @@ func (l *loop) once(ctx context.Context) time.Time {
 	defer l.tell()
 	in, missing := l.inputs()
 	if in.Store != nil {
+		l.synced.Do(func() { l.log.Info("in sync", "after", time.Since(l.a.started)) })
 		l.noteOutage()
 	}
 	if missing != "" {
