@@ -224,7 +224,7 @@ func admits(f *kernel.Fake, p packet) error {
 			continue
 		}
 		for _, r := range chain.Rules.List() {
-			if r.InLink != "" && r.InLink != "eth0" || r.Fragment || r.Other != "" || !in(r.Src, p.src) || !in(r.Dst, p.dst) ||
+			if r.InLink != "" && r.InLink != "eth0" || r.Fragment || r.Translated || r.Other != "" || !in(r.Src, p.src) || !in(r.Dst, p.dst) ||
 				r.Protocol != 0 && r.Protocol != p.protocol() || r.DstPort != 0 && r.DstPort != p.port || r.VNI != 0 && r.VNI != p.vni {
 				continue
 			}

@@ -126,8 +126,11 @@ type Rule struct {
 	VNI      uint32 `json:",omitempty"` // of VXLAN in UDP
 	// Fragment asks for one of several fragments of an IPv6 packet; what is asked of
 	// its ports holds for the first only.
-	Fragment bool    `json:",omitempty"`
-	Verdict  Verdict `json:",omitempty"`
+	Fragment bool `json:",omitempty"`
+	// Translated asks that the destination is not the one it was sent to, as with a
+	// Service's. A rule that asks has the kernel track connections.
+	Translated bool    `json:",omitempty"`
+	Verdict    Verdict `json:",omitempty"`
 	// Comment says why, to those who list the rules: up to 128 bytes, no quotes.
 	Comment string `json:",omitempty"`
 	// Other describes a rule that another hand made and that can't be said in these
@@ -195,6 +198,9 @@ func (r Rule) String() string {
 	}
 	if r.Fragment {
 		add("exthdr frag exists")
+	}
+	if r.Translated {
+		add("ct status dnat")
 	}
 	add("%s", r.Verdict)
 	if r.Comment != "" {

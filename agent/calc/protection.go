@@ -156,7 +156,7 @@ func (in protectionInput) poolElements() map[kernel.Element]struct{} {
 func (in protectionInput) chains() map[string]kernel.Chain {
 	chains := make(map[string]kernel.Chain)
 	for link, t := range in.tunnels.All() {
-		maps.Copy(chains, tunnelChains(link, t))
+		maps.Copy(chains, tunnelChains(link, t, in.translated(false) || in.translated(true)))
 	}
 	var rules []kernel.Rule
 	for _, v6 := range []bool{false, true} {
@@ -196,8 +196,9 @@ func Protects(chain, link string) bool {
 	return protected && strings.HasPrefix(chain, prefix)
 }
 
-// tunnelChains returns the chains that protect a tunnel device.
-func tunnelChains(link string, t kernel.Tunnel) map[string]kernel.Chain {
+// tunnelChains returns the chains that protect a tunnel device. Nat says that
+// packets of pods may have got a node's address.
+func tunnelChains(link string, t kernel.Tunnel, nat bool) map[string]kernel.Chain {
 	prefix, protected := chainPrefix(link)
 	if !protected {
 		return nil
@@ -216,12 +217,20 @@ func tunnelChains(link string, t kernel.Tunnel) map[string]kernel.Chain {
 		return r
 	}
 	var anyone kernel.InSet
-
 	// Whatever the VNI: of a packet in fragments the first may end before it.
 	byPod := with(anyone, nodes, kernel.Drop, "a pod sends as if it were a node")
 	byPod.InLink = kernel.PodLinkPrefix + "*"
 
 	carried.VNI = t.VNI
+	forward := []kernel.Rule{byPod, with(others, nodes, kernel.Drop, "sent by no node")}
+	input := []kernel.Rule{byPod}
+	if nat && t.Kind == kernel.VXLAN {
+		// As if by the node where it was masqueraded, to a port that a Service has on
+		// this one. Without natOutgoing connections need not be tracked for it.
+		relayed := with(anyone, nodes, kernel.Drop, "by way of a Service")
+		relayed.Translated = true
+		forward, input = append(forward, relayed), append(input, relayed)
+	}
 	strangers := []kernel.Rule{
 		with(others, anyone, kernel.Drop, "sent by no node"),
 		with(anyone, others, kernel.Drop, "sent to no node's address"),
@@ -235,10 +244,10 @@ func tunnelChains(link string, t kernel.Tunnel) map[string]kernel.Chain {
 		}
 	}
 	chains := map[string]kernel.Chain{
-		prefix + "forward": {Hook: kernel.HookForward, Type: kernel.ChainFilter, Priority: kernel.PriorityFilter, Rules: kernel.RulesOf(byPod)},
+		prefix + "forward": {Hook: kernel.HookForward, Type: kernel.ChainFilter, Priority: kernel.PriorityFilter, Rules: kernel.RulesOf(forward...)},
 		prefix + "input": {
 			Hook: kernel.HookInput, Type: kernel.ChainFilter, Priority: kernel.PriorityFilter,
-			Rules: kernel.RulesOf(append([]kernel.Rule{byPod}, strangers...)...),
+			Rules: kernel.RulesOf(append(input, strangers...)...),
 		},
 	}
 	if t.Kind == kernel.VXLAN {

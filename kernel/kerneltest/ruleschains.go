@@ -23,6 +23,8 @@ func ruleForms() map[string]kernel.Chain {
 			kernel.Rule{Dst: not(nodes4), Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop},
 			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 4096, Verdict: kernel.Drop},
 			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, Fragment: true, Verdict: kernel.Drop},
+			kernel.Rule{Dst: nodes6, Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 4096, Translated: true, Verdict: kernel.Drop},
+			kernel.Rule{Translated: true, Verdict: kernel.Accept},
 			kernel.Rule{Src: nodes6, Dst: not(nodes6), Verdict: kernel.Drop},
 			kernel.Rule{Protocol: kernel.ProtoUDP, VNI: 1<<24 - 1, Verdict: kernel.Drop},
 			kernel.Rule{Protocol: kernel.ProtoTCP, DstPort: 65535, Verdict: kernel.Accept},

@@ -29,6 +29,9 @@ const (
 	vniLen                = 3
 )
 
+// destinationTranslated is a bit of a connection's status (IPS_DST_NAT).
+const destinationTranslated = 1 << 5
+
 // register is the only one that rules need.
 const register = unix.NFT_REG_1
 
@@ -75,6 +78,13 @@ func compile(r kernel.Rule) []expr.Any {
 		list = append(list, &expr.Exthdr{
 			DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6,
 		}, equals(1))
+	}
+	if r.Translated {
+		bit := binary.NativeEndian.AppendUint32(nil, destinationTranslated)
+		none := make([]byte, len(bit))
+		list = append(list, &expr.Ct{Register: register, Key: expr.CtKeySTATUS},
+			&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(len(bit)), Mask: bit, Xor: none},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: none})
 	}
 	switch r.Verdict {
 	case kernel.Accept:
@@ -218,6 +228,10 @@ func parseExpression(b []byte) (name string, e expr.Any) {
 		e = new(expr.Lookup)
 	case "exthdr":
 		e = new(expr.Exthdr)
+	case "ct":
+		e = new(expr.Ct)
+	case "bitwise":
+		e = new(expr.Bitwise)
 	case "masq":
 		e = new(expr.Masq)
 	case "notrack":
@@ -245,7 +259,7 @@ func decompile(list []expr.Any) kernel.Rule {
 	v6 := false
 	for _, e := range list {
 		switch e := e.(type) {
-		case *expr.Meta, *expr.Payload, *expr.Exthdr:
+		case *expr.Meta, *expr.Payload, *expr.Exthdr, *expr.Ct:
 			loaded = e
 		case *expr.Cmp:
 			if m, ok := loaded.(*expr.Meta); ok && m.Key == expr.MetaKeyNFPROTO {
@@ -303,6 +317,8 @@ func compared(r *kernel.Rule, loaded expr.Any, data []byte) {
 		}
 	case *expr.Exthdr:
 		r.Fragment = true
+	case *expr.Ct:
+		r.Translated = true
 	}
 }
 
