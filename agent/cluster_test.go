@@ -133,7 +133,9 @@ func (c *cluster) join(name string) *node {
 	n.addDefaults()
 	o := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"rack": rack}}}
 	c.create(o)
+	c.world.Lock()
 	c.nodes[name] = n
+	c.world.Unlock()
 	n.start()
 	c.peerWithRouters()
 	return n

@@ -47,7 +47,9 @@ func TestJoinAndLeave(t *testing.T) {
 
 		left := n.pods["three"]
 		n.halt()
+		c.world.Lock()
 		delete(c.nodes, "a2")
+		c.world.Unlock()
 		for _, key := range []datastore.Key{{Kind: "Node", Name: "a2"}, {Kind: "NodeStatus", Name: "a2"}} {
 			if err := c.store.Delete(t.Context(), key, ""); err != nil {
 				t.Fatal(err)

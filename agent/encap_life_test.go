@@ -505,10 +505,15 @@ func TestWireGuardStatus(t *testing.T) {
 // checkQuietBut is checkQuiet for the kernels of some nodes only.
 func (c *cluster) checkQuietBut(noisy func(*node) bool) {
 	c.t.Helper()
-	all := c.nodes
-	defer func() { c.nodes = all }()
-	c.nodes = maps.Clone(all)
-	maps.DeleteFunc(c.nodes, func(_ string, n *node) bool { return noisy(n) })
+	swap := func(nodes map[string]*node) (old map[string]*node) {
+		c.world.Lock()
+		defer c.world.Unlock()
+		old, c.nodes = c.nodes, nodes
+		return old
+	}
+	quiet := maps.Clone(c.nodes)
+	maps.DeleteFunc(quiet, func(_ string, n *node) bool { return noisy(n) })
+	defer swap(swap(quiet))
 	c.checkQuiet()
 }
 
