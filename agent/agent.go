@@ -95,7 +95,8 @@ type Agent struct {
 	forget      *forgetter
 
 	conditions conditions
-	remote     remoteCounter
+	remote     remote
+	encryption encryption
 }
 
 // New returns an agent. It opens the journal, and fails if another agent has it

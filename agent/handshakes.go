@@ -8,7 +8,8 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// Delays between looks for first handshakes.
+// Delays between looks for first handshakes. A look costs the more the more peers
+// there are, so the pause after one is at least ten times what it took.
 const (
 	minHandshakeLook = 50 * time.Millisecond
 	maxHandshakeLook = 5 * time.Second
@@ -43,15 +44,13 @@ func (h *handshakes) run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	delay := minHandshakeLook
+	var took time.Duration
 	for {
 		turn := h.a.loop.turn()
 		if h.a.loop.recovered.Load() {
-			if h.follow() {
+			if h.follow() { // they may have met already
 				delay = minHandshakeLook
-			}
-			if len(h.unmet) > 0 {
-				h.look(ctx, func(k kernel.WireGuardKey) bool { return h.unmet[k] })
-				timer.Reset(delay)
+				timer.Reset(max(delay, 10*took))
 			}
 			h.tell()
 		}
@@ -60,7 +59,15 @@ func (h *handshakes) run(ctx context.Context) error {
 			return nil
 		case <-turn:
 		case <-timer.C:
+			if len(h.unmet) == 0 {
+				continue
+			}
+			began := time.Now()
+			h.look(ctx, func(k kernel.WireGuardKey) bool { return h.unmet[k] })
+			h.tell()
+			took = time.Since(began)
 			delay = min(2*delay, maxHandshakeLook)
+			timer.Reset(max(delay, 10*took))
 		}
 	}
 }
@@ -118,8 +125,10 @@ func (h *handshakes) look(ctx context.Context, f func(kernel.WireGuardKey) bool)
 
 // tell gives the loop what was found, if that is news.
 func (h *handshakes) tell() {
-	now := h.met
-	if old := h.a.loop.met.Swap(&now); old == nil || !immutable.Equal(*old, now) {
-		h.a.loop.kick()
+	if old := h.a.loop.met.Load(); old != nil && immutable.Equal(*old, h.met) {
+		return
 	}
+	now := h.met
+	h.a.loop.met.Store(&now)
+	h.a.loop.kick()
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,16 +21,15 @@ import (
 // tunnelStatus returns the state of each tunnel device that is wanted.
 func (a *Agent) tunnelStatus(s *calc.State) []v1.TunnelStatus {
 	var all []v1.TunnelStatus
-	failures, remote := a.loop.tunnels.Failures(), a.remote.count(s)
+	failures := a.loop.tunnels.Failures()
+	a.remote.mu.Lock()
+	defer a.remote.mu.Unlock()
 	for _, link := range kernel.TunnelLinks() {
 		t, wanted := s.Tunnels.Get(link)
 		if !wanted {
 			continue
 		}
-		st := v1.TunnelStatus{Device: link, MTU: t.MTU, RemoteNodes: remote[link], State: v1.TunnelUp}
-		if link == kernel.LinkWireGuard {
-			st.RemoteNodes = s.WireGuard.Len()
-		}
+		st := v1.TunnelStatus{Device: link, MTU: t.MTU, RemoteNodes: a.remote.count(s, link), State: v1.TunnelUp}
 		for addr := range s.Addrs.All() {
 			if addr.Link == link {
 				st.Addresses = append(st.Addresses, addr.Prefix.Addr().String())
@@ -53,40 +53,92 @@ func (a *Agent) tunnelStatus(s *calc.State) []v1.TunnelStatus {
 	return all
 }
 
-// remote counts the nodes at the other ends of tunnels, anew only when there are
-// others.
+// remote counts the nodes at the other ends of tunnels, at a cost that follows what
+// changes.
 type remote struct {
+	mu         sync.Mutex
 	routes     immutable.Map[kernel.RouteKey, kernel.Route]
 	neighbours immutable.Map[kernel.Neighbour, kernel.MAC]
-
-	counts map[string]int // by link; never changed once it is set
+	byLink     map[string]int     // of neighbours
+	gateways   map[netip.Addr]int // of IPIP: how many routes use each
 }
 
-// remoteCounter guards a remote.
-type remoteCounter struct {
-	mu sync.Mutex
-	remote
-}
-
-func (r *remoteCounter) count(s *calc.State) map[string]int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.counts == nil || r.routes != s.Routes || r.neighbours != s.Neighbours {
-		r.remote = remote{s.Routes, s.Neighbours, map[string]int{}}
-		for n := range s.Neighbours.All() {
-			r.counts[n.Link]++
-		}
-		gateways := map[netip.Addr]bool{}
-		for _, route := range s.Routes.All() {
-			if route.Hops.Uses(kernel.LinkIPIP) {
-				for _, h := range route.Hops.List() {
-					gateways[h.Gateway] = true
-				}
-			}
-		}
-		r.counts[kernel.LinkIPIP] = len(gateways)
+// count returns the number of nodes to which packets are sent through a device.
+func (r *remote) count(s *calc.State, link string) int {
+	switch link {
+	case kernel.LinkWireGuard:
+		return s.WireGuard.Len()
+	case kernel.LinkIPIP:
+		r.follow(s)
+		return len(r.gateways)
 	}
-	return r.counts
+	r.follow(s)
+	return r.byLink[link]
+}
+
+// follow takes in what changed.
+func (r *remote) follow(s *calc.State) {
+	if r.byLink == nil {
+		r.byLink, r.gateways = map[string]int{}, map[netip.Addr]int{}
+	}
+	for n := range immutable.Diff(r.neighbours, s.Neighbours) {
+		r.byLink[n.Link] += presence(s.Neighbours.Has(n)) - presence(r.neighbours.Has(n))
+	}
+	for k := range immutable.Diff(r.routes, s.Routes) {
+		r.use(r.routes.At(k), -1)
+		r.use(s.Routes.At(k), 1)
+	}
+	r.neighbours, r.routes = s.Neighbours, s.Routes
+}
+
+// use counts a route through IPIP that came or went.
+func (r *remote) use(route kernel.Route, by int) {
+	if !route.Hops.Uses(kernel.LinkIPIP) {
+		return
+	}
+	for _, h := range route.Hops.List() {
+		if r.gateways[h.Gateway] += by; r.gateways[h.Gateway] == 0 {
+			delete(r.gateways, h.Gateway)
+		}
+	}
+}
+
+func presence(there bool) int {
+	if there {
+		return 1
+	}
+	return 0
+}
+
+// encryption keeps the status of the WireGuard device for a while: to ask for it
+// costs the more the more peers there are.
+type encryption struct {
+	mu     sync.Mutex
+	met    *immutable.Map[kernel.WireGuardKey, bool]
+	until  time.Time
+	status *v1.WireGuardStatus
+}
+
+// maxEncryptionAge is how old a status of the WireGuard device may be.
+const maxEncryptionAge = 10 * time.Second
+
+// get returns the status: that of before, unless others were met since, or it is
+// older than a hundred times what asking took.
+func (e *encryption) get(met *immutable.Map[kernel.WireGuardKey, bool], ask func() (*v1.WireGuardStatus, error)) (*v1.WireGuardStatus, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.status != nil && e.met == met && time.Now().Before(e.until) {
+		return e.status.DeepCopy(), nil
+	}
+	began := time.Now()
+	status, err := ask()
+	if err != nil || status == nil {
+		e.status = nil
+		return nil, err
+	}
+	e.met, e.status = met, status
+	e.until = time.Now().Add(min(100*time.Since(began), maxEncryptionAge))
+	return status.DeepCopy(), nil
 }
 
 // wireguardStatus returns the state of the WireGuard device; nil: there is none, or
@@ -96,6 +148,10 @@ func (a *Agent) wireguardStatus(ctx context.Context, s *calc.State) (*v1.WireGua
 	if !wanted || !isTunnel(a.loop.currentHost().Links[kernel.LinkWireGuard]) {
 		return nil, nil
 	}
+	return a.encryption.get(a.loop.met.Load(), func() (*v1.WireGuardStatus, error) { return a.askWireGuard(ctx, t) })
+}
+
+func (a *Agent) askWireGuard(ctx context.Context, t kernel.Tunnel) (*v1.WireGuardStatus, error) {
 	key, err := a.drv.Encryption.Key(ctx)
 	if err != nil {
 		return nil, err
