@@ -212,7 +212,13 @@ func (t tunnels) adjust(ctx context.Context, conn *netlink.Conn, s tunnelState, 
 	if change == (linkChange{}) {
 		return nil
 	}
-	if err := execute(conn)(changeLink(index, change)); err != nil {
+	err := execute(conn)(changeLink(index, change))
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		// IPv6 is switched off. That is no kernel.ErrUnsupported, which would say that
+		// there is no VXLAN over IPv4 either.
+		err = unix.EAFNOSUPPORT
+	}
+	if err != nil {
 		return fmt.Errorf("set up %s: %w", want, err)
 	}
 	return nil
