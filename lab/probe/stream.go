@@ -61,6 +61,8 @@ func StartStream(ctx context.Context, path string, dst netip.Addr) (*Stream, err
 		return nil, fmt.Errorf("start stream: %w", err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	// A connection that is stuck takes no more in the end; what waits for it must not.
+	context.AfterFunc(run, func() { _ = c.SetWriteDeadline(time.Now().Add(streamWait)) })
 	s := &Stream{cancel: cancel}
 	first := make(chan error, 2)
 	s.done.Go(func() { s.ping = traffic(run, &pinger{c: p, dst: dst}, first) })

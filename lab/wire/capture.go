@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 
 	"github.com/gopacket/gopacket/pcapgo"
@@ -23,8 +24,8 @@ type Capture struct {
 	err     error
 }
 
-// StartCapture calls f for each packet that comes or goes by any link of the
-// namespace held at path, until Stop. f is called from several goroutines.
+// StartCapture calls f for each packet that comes or goes by any link, of those that
+// are up, of the namespace held at path, until Stop. f is called from several goroutines.
 func StartCapture(path string, ports Ports, f func(Packet)) (*Capture, error) {
 	c := &Capture{}
 	err := netns.Do(path, func() error {
@@ -33,7 +34,8 @@ func StartCapture(path string, ports Ports, f func(Packet)) (*Capture, error) {
 			return err
 		}
 		for _, l := range links {
-			if l.Attrs().Name == "lo" {
+			// Some kernels have links in each namespace that nobody set up, such as tunl0.
+			if f := l.Attrs().Flags; f&net.FlagUp == 0 || f&net.FlagLoopback != 0 {
 				continue
 			}
 			h, err := pcapgo.NewEthernetHandle(l.Attrs().Name)
