@@ -85,10 +85,12 @@ func (p *publisher) offers(ctx context.Context) offers {
 	if state == nil || !p.a.loop.ready.Load() {
 		return nil
 	}
-	all := offers{}
+	all, failures := offers{}, p.a.loop.tunnels.Failures()
 	for _, link := range kernel.TunnelLinks() {
+		f, failed := failures[link]
+		lacking := failed && errors.Is(f.Err, kernel.ErrUnsupported) // an earlier kernel may have had it
 		switch {
-		case state.Uses.At(link).Sending:
+		case state.Uses.At(link).Sending && !lacking:
 			if p.a.loop.guarded(state, link) {
 				all[link] = p.offer(ctx, state, link)
 			}

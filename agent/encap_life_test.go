@@ -1,7 +1,6 @@
 package agent_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "cairn.network/cairn/api/v1"
-	"cairn.network/cairn/cni/protocol"
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/kernel"
 )
@@ -104,115 +102,6 @@ func (c *cluster) node(name string) *v1.Node {
 		c.t.Fatal(err)
 	}
 	return o.(*v1.Node)
-}
-
-// TestTunnelAddressStays holds that a device has the same address after a restart
-// and after a reboot, and that no collector takes it away.
-func TestTunnelAddressStays(t *testing.T) {
-	withPods(t, vxlanAlways, func(t *testing.T, c *cluster) {
-		n := c.nodes["a1"]
-		was := c.node("a1").Spec
-		for _, link := range []string{kernel.LinkVXLAN4, kernel.LinkVXLAN6} {
-			if got := n.kernel.Host().Links[link].Alias; got != kernel.TunnelAlias {
-				t.Errorf("alias of %s is %q", link, got)
-			}
-		}
-		n.halt()
-		for _, link := range kernel.TunnelLinks() { // the kernel starts without
-			n.kernel.DelLink(link)
-		}
-		for k := range n.kernel.OurRoutes() {
-			n.kernel.DropRoute(k)
-		}
-		n.start()
-		c.settle()
-		gc := n.agent.CNI(t.Context(), request(protocol.VerbGC, "")) // of a network without a name, which has no valid container
-		if gc.Error != nil {
-			t.Error(gc.Error)
-		}
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
-		if diff := cmp.Diff(was, c.node("a1").Spec); diff != "" {
-			t.Errorf("the Node (-before the reboot +after):\n%s", diff)
-		}
-		c.checkTransport(vxlanAlways)
-		status, err := n.agent.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if status.Status.Pods != 1 {
-			t.Errorf("%d pods, want 1: tunnels are none", status.Status.Pods)
-		}
-		endpoints, err := c.store.List(t.Context(), "WorkloadEndpoint")
-		if err != nil || len(endpoints) != len(c.nodes) {
-			t.Errorf("%d WorkloadEndpoints, %v, for %d pods", len(endpoints), err, len(c.nodes))
-		}
-	}, "a1", "b1")
-}
-
-// TestTunnelAddressMoves holds that a device's address is of a pool that it serves:
-// when that is disabled or changes its mode, another takes its place.
-func TestTunnelAddressMoves(t *testing.T) {
-	inCluster(t, func(t *testing.T, c *cluster) {
-		c.create(&v1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: v1.IPPoolSpec{CIDR: "10.245.0.0/16", VXLANMode: v1.EncapAlways}})
-		for _, n := range c.nodes {
-			n.add("pod-" + n.name)
-		}
-		c.setMode(vxlanAlways)
-		c.settle()
-		held := func(cidr string, not bool) {
-			t.Helper()
-			for name, n := range c.nodes {
-				a, err := netip.ParseAddr(c.node(name).Spec.IPv4VXLANTunnelAddr)
-				if err != nil || netip.MustParsePrefix(cidr).Contains(a) == not {
-					t.Errorf("%s publishes %v, %v; want one of %s: %v", name, a, err, cidr, !not)
-				}
-				if _, ok := n.kernel.Host().Addrs[kernel.Addr{Link: kernel.LinkVXLAN4, Prefix: netip.PrefixFrom(a, 32)}]; !ok {
-					t.Errorf("%s has not got %v on its device", name, a)
-				}
-			}
-		}
-		change := func(f func(*v1.IPPool)) {
-			t.Helper()
-			stop := c.watchFlows()
-			key := datastore.Key{Kind: "IPPool", Name: "more"}
-			if _, err := datastore.Update(t.Context(), c.store, key, func(p *v1.IPPool) error { f(p); return nil }); err != nil {
-				t.Fatal(err)
-			}
-			c.settle()
-			if err := stop(); err != nil {
-				t.Error(err)
-			}
-		}
-		held("10.244.0.0/15", false)
-		first := "more" // any will do
-		for name := range c.nodes {
-			if netip.MustParsePrefix("10.244.0.0/16").Contains(netip.MustParseAddr(c.node(name).Spec.IPv4VXLANTunnelAddr)) {
-				first = "pods"
-			}
-		}
-		if first == "more" {
-			change(func(p *v1.IPPool) { p.Spec.Disabled = true })
-			held("10.244.0.0/16", false)
-			c.checkMatrix()
-			return
-		}
-		// All addresses are of "pods": make that one plain, then disable it.
-		key := datastore.Key{Kind: "IPPool", Name: "pods"}
-		stop := c.watchFlows()
-		if _, err := datastore.Update(t.Context(), c.store, key, func(p *v1.IPPool) error { p.Spec.VXLANMode = v1.EncapNever; return nil }); err != nil {
-			t.Fatal(err)
-		}
-		c.settle()
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-		held("10.245.0.0/16", false)
-		change(func(p *v1.IPPool) { p.Spec.Disabled = true })
-		held("10.245.0.0/16", true)
-		c.checkMatrix()
-		c.checkQuiet()
-	}, "a1", "a2")
 }
 
 // TestSpoiltNode holds that the agent mends what others write into its fields, and
@@ -383,125 +272,6 @@ func TestNodeMoves(t *testing.T) {
 	}
 }
 
-// TestMTU holds that pods, devices and routes follow the MTU of the node's link and
-// what tunnels add, live.
-func TestMTU(t *testing.T) {
-	withPods(t, plain, func(t *testing.T, c *cluster) {
-		n := c.nodes["a1"]
-		link := kernel.PodLink("default", "pod-a1", "eth0")
-		check := func(what string, pod int, devices map[string]int) {
-			t.Helper()
-			host := n.kernel.Host()
-			if got := host.Links[link].MTU; got != pod {
-				t.Errorf("%s: the pod's MTU is %d, want %d", what, got, pod)
-			}
-			for name, want := range devices {
-				if got := host.Links[name].MTU; got != want {
-					t.Errorf("%s: MTU of %s is %d, want %d", what, name, got, want)
-				}
-			}
-			for k, r := range n.kernel.OurRoutes() {
-				for _, h := range r.Hops.List() {
-					// What pods elsewhere can't take must not be sent to them.
-					if h.Gateway.IsValid() && host.Links[h.Link].MTU > pod && r.MTU != uint32(pod) {
-						t.Errorf("%s: route %s %s, want MTU %d", what, k, r, pod)
-					}
-				}
-			}
-			if resp := n.agent.CNI(t.Context(), request(protocol.VerbCheck, "pod-a1")); resp.MTU != pod {
-				t.Errorf("%s: the plug-in is told %d, want %d", what, resp.MTU, pod)
-			}
-		}
-		check("plain", 1500, nil)
-		n.kernel.SetLink(kernel.Link{Name: "eth0", MTU: 9000, Up: true})
-		c.settle()
-		check("jumbo", 9000, nil)
-		c.setMode(vxlanAlways)
-		c.settle()
-		check("jumbo, VXLAN", 8930, map[string]int{kernel.LinkVXLAN4: 8950, kernel.LinkVXLAN6: 8930})
-		n.kernel.SetLink(kernel.Link{Name: "eth0", MTU: 1400, Up: true})
-		c.settle()
-		check("small, VXLAN", 1330, map[string]int{kernel.LinkVXLAN4: 1350, kernel.LinkVXLAN6: 1330})
-
-		// A pod that can't be entered is told, and the others get theirs.
-		n.kernel.Fail("mtu", "container-pod-a1", kernel.ErrPermission)
-		n.add("other")
-		c.setMode(plain)
-		c.settle()
-		if got := programmed(t, n); got.Status != metav1.ConditionFalse || !strings.Contains(got.Message, "MTU of pod default/pod-a1") {
-			t.Errorf("condition: %+v", got)
-		}
-		if got := n.kernel.Host().Links[kernel.PodLink("default", "other", "eth0")].MTU; got != 1400 {
-			t.Errorf("the other pod's MTU is %d", got)
-		}
-		n.kernel.Fail("mtu", "container-pod-a1", nil)
-		c.settle()
-		check("small, plain", 1400, nil)
-
-		// While the node's addresses are gone, nothing is known of the MTU.
-		for _, p := range []netip.Prefix{n.v4, n.v6} {
-			n.kernel.DelAddr(kernel.Addr{Link: "eth0", Prefix: p})
-		}
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if got := n.kernel.Host().Links[link].MTU; got != 1400 {
-			t.Errorf("without addresses the pod's MTU became %d", got)
-		}
-	}, "a1", "b1")
-}
-
-// TestToldMTU holds that an MTU which the agent is told goes before what links have.
-func TestToldMTU(t *testing.T) {
-	alone(t, func(t *testing.T, s *solo) {
-		s.start()
-		s.add("one")
-		link := kernel.PodLink("default", "one", "eth0")
-		if got := s.kernel.Host().Links[link].MTU; got != 1500 {
-			t.Errorf("the pod's MTU is %d", got)
-		}
-		s.halt()
-		s.cfg.MTU = 1300
-		s.start()
-		s.settle(time.Minute)
-		if got := s.kernel.Host().Links[link].MTU; got != 1300 {
-			t.Errorf("the pod's MTU is %d, told 1300", got)
-		}
-	})
-}
-
-// TestWireGuardStatus holds what is told of peers, and that it is not written to
-// the datastore with every packet.
-func TestWireGuardStatus(t *testing.T) {
-	withPods(t, wireguard, func(t *testing.T, c *cluster) {
-		n, peer := c.nodes["a1"], c.nodes["b1"]
-		key, err := peer.kernel.Encryption().Key(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.kernel.SetTraffic(kernel.PeerTraffic{Key: key, LastHandshake: time.Now(), Received: 7, Sent: 9})
-		status, err := n.agent.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := status.Status.WireGuard
-		if w == nil || len(w.Peers) != 1 {
-			t.Fatalf("status: %+v", w)
-		}
-		p := w.Peers[0]
-		if p.Node != "b1" || p.PublicKey != key.String() || p.ReceivedBytes != 7 || p.SentBytes != 9 || p.LastHandshake.IsZero() ||
-			p.Endpoint != netip.AddrPortFrom(peer.v4.Addr(), 51820).String() {
-			t.Errorf("peer: %+v", p)
-		}
-		want := v1.TunnelStatus{
-			Device: kernel.LinkWireGuard, MTU: 1440, RemoteNodes: 1, State: v1.TunnelUp,
-			Addresses: []string{c.node("a1").Spec.WireGuard.InterfaceIPv4Address, c.node("a1").Spec.WireGuard.InterfaceIPv6Address},
-		}
-		if diff := cmp.Diff([]v1.TunnelStatus{want}, status.Status.Tunnels); diff != "" {
-			t.Errorf("tunnels (-want +got):\n%s", diff)
-		}
-	}, "a1", "b1")
-}
-
 // checkQuietBut is checkQuiet for the kernels of some nodes only.
 func (c *cluster) checkQuietBut(noisy func(*node) bool) {
 	c.t.Helper()
@@ -517,27 +287,30 @@ func (c *cluster) checkQuietBut(noisy func(*node) bool) {
 	c.checkQuiet()
 }
 
-// TestNoTunnelAddress holds that a device without an address is told of.
-func TestNoTunnelAddress(t *testing.T) {
-	alone(t, func(t *testing.T, s *solo) {
-		s.create(&v1.IPPool{ObjectMeta: metav1.ObjectMeta{Name: "tiny"}, Spec: v1.IPPoolSpec{CIDR: "10.9.0.0/32", BlockSize: 32, VXLANMode: v1.EncapAlways}})
-		s.create(&v1.IPAMBlock{
-			ObjectMeta: metav1.ObjectMeta{Name: v1.BlockName(netip.MustParsePrefix("10.9.0.0/32"))},
-			Spec:       v1.IPAMBlockSpec{CIDR: "10.9.0.0/32", Pool: "tiny", Node: "n2", State: v1.BlockConfirmed},
-		})
-		s.start()
-		s.settle(time.Minute)
-		status, err := s.agent.Status(context.Background())
-		if err != nil {
-			t.Fatal(err)
+// TestKernelBecomesLacking holds that a node which can't have WireGuard any more
+// takes back that it has, and is reached otherwise.
+func TestKernelBecomesLacking(t *testing.T) {
+	withPods(t, wireguard, func(t *testing.T, c *cluster) {
+		n := c.nodes["a1"]
+		n.halt()
+		n.kernel.DelLink(kernel.LinkWireGuard)
+		n.kernel.Lack(kernel.WireGuard, true)
+		n.start()
+		c.settle()
+		if got := c.node("a1").Spec.WireGuard; got != nil {
+			t.Errorf("it publishes %+v", got)
 		}
-		if !slices.ContainsFunc(status.Status.Issues, func(i v1.Issue) bool {
-			return i.Object == "tunnel vxlan.cairn" && strings.Contains(i.Reason, "no free address") && strings.Contains(i.Reason, "tiny")
-		}) {
-			t.Errorf("issues: %v", status.Status.Issues)
+		for _, to := range []string{"a2", "b1"} {
+			for _, ends := range [][2]*node{{n, c.nodes[to]}, {c.nodes[to], n}} {
+				src, dst := ends[0].pods["pod-"+ends[0].name].IPv4, ends[1].pods["pod-"+ends[1].name].IPv4
+				if via, err := c.travel(ends[0], packet{src: src, dst: dst}, 12); err != nil || via != "" {
+					t.Errorf("%s to %s by %q, %v", ends[0].name, ends[1].name, via, err)
+				}
+			}
 		}
-		if len(status.Status.Tunnels) != 1 || status.Status.Tunnels[0].State != v1.TunnelFailing {
-			t.Errorf("tunnels: %+v", status.Status.Tunnels)
+		src, dst := c.nodes["a2"].pods["pod-a2"].IPv4, c.nodes["b1"].pods["pod-b1"].IPv4
+		if via, err := c.travel(c.nodes["a2"], packet{src: src, dst: dst}, 12); err != nil || via != kernel.LinkWireGuard {
+			t.Errorf("between the others by %q, %v", via, err)
 		}
-	})
+	}, "a1", "a2", "b1")
 }
