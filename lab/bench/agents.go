@@ -29,19 +29,22 @@ func (b *bench) memory(context.Context) error {
 	return nil
 }
 
-// residentMiB returns a process's resident memory (proc_pid_status(5), VmRSS).
-func residentMiB(pid int) (float64, error) {
+// residentMiB returns a process's resident memory.
+func residentMiB(pid int) (float64, error) { return memoryMiB(pid, "VmRSS:") }
+
+// memoryMiB returns a figure of a process's memory (proc_pid_status(5)).
+func memoryMiB(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); f[0] == "VmRSS:" {
+		if f := strings.Fields(line); f[0] == field {
 			kib, err := strconv.ParseFloat(f[1], 64)
 			return kib / 1024, err
 		}
 	}
-	return 0, fmt.Errorf("process %d has no VmRSS", pid)
+	return 0, fmt.Errorf("process %d has no %s", pid, field)
 }
 
 // starts measures from the start of agents until all their sessions are

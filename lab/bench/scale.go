@@ -83,13 +83,14 @@ func (b *bench) scaleOf(ctx context.Context, nodes int, startAim, sizeAim string
 	name := func(what string) string {
 		return fmt.Sprintf("%s, %d blocks on %d nodes, VXLAN", what, scaleBlocks, nodes)
 	}
-	synced, started, rss, err := c.starts(ctx)
+	s, err := c.starts(ctx)
 	if err != nil {
 		return err
 	}
-	b.add(Row{Name: name("in sync to all in the kernel"), Unit: "ms", Samples: synced, Aim: startAim})
-	b.add(Row{Name: name("agent's start to all in the kernel"), Unit: "ms", Samples: started})
-	b.add(Row{Name: name("RSS"), Unit: "MiB", Samples: rss, Aim: sizeAim})
+	b.add(Row{Name: name("in sync to all in the kernel"), Unit: "ms", Samples: s.synced, Aim: startAim})
+	b.add(Row{Name: name("agent's start to all in the kernel"), Unit: "ms", Samples: s.started})
+	b.add(Row{Name: name("RSS"), Unit: "MiB", Samples: s.rss, Aim: sizeAim})
+	b.add(Row{Name: name("greatest RSS, of the start"), Unit: "MiB", Samples: s.peak})
 	writes, err := c.restarts(ctx)
 	if err != nil {
 		return err
@@ -158,46 +159,79 @@ func fill(ctx context.Context, store datastore.Store, nodes int) error {
 	return group.Wait()
 }
 
+// startFigures are what was measured of starts with nothing in the kernel.
+type startFigures struct {
+	synced, started []float64 // ms
+	rss, peak       []float64 // MiB
+}
+
 // starts measures starts with nothing in the kernel: from the moment at which the
 // agent had the datastore's content, and from its start, until the kernel had every
-// route, neighbour and forwarding entry; and the memory it has then.
-func (c *large) starts(ctx context.Context) (synced, started, rss []float64, err error) {
+// route, neighbour and forwarding entry; and the memory it has when all is calm.
+func (c *large) starts(ctx context.Context) (s startFigures, err error) {
 	for range scaleStarts {
-		w, err := c.watch(ctx)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		begin := time.Now()
-		if err := c.lab.Start(ctx, "n1"); err != nil {
-			return nil, nil, nil, err
-		}
-		done, err := w.wait(c.nodes)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		if err := c.lab.WaitAgents(ctx, "n1"); err != nil {
-			return nil, nil, nil, err
-		}
-		sync, err := c.syncedAt(begin)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		p, err := c.lab.Process("n1")
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		m, err := residentMiB(p.PID)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		synced, started, rss = append(synced, ms(done.Sub(sync))), append(started, ms(done.Sub(begin))), append(rss, m)
-		if len(synced) < scaleStarts {
+		if len(s.synced) > 0 {
 			if err := clear(ctx, c.lab, "n1"); err != nil {
-				return nil, nil, nil, err
+				return s, err
 			}
 		}
+		if err := c.start(ctx, &s); err != nil {
+			return s, err
+		}
 	}
-	return synced, started, rss, nil
+	return s, nil
+}
+
+func (c *large) start(ctx context.Context, s *startFigures) error {
+	w, err := c.watch(ctx)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := c.lab.Start(ctx, "n1"); err != nil {
+		return err
+	}
+	done, err := w.wait(c.nodes)
+	if err != nil {
+		return err
+	}
+	if err := c.lab.WaitAgents(ctx, "n1"); err != nil {
+		return err
+	}
+	sync, err := c.syncedAt(begin)
+	if err != nil {
+		return err
+	}
+	p, err := c.lab.Process("n1")
+	if err != nil {
+		return err
+	}
+	rss, err := calmMiB(p.PID)
+	if err != nil {
+		return err
+	}
+	peak, err := memoryMiB(p.PID, "VmHWM:")
+	s.synced, s.started = append(s.synced, ms(done.Sub(sync))), append(s.started, ms(done.Sub(begin)))
+	s.rss, s.peak = append(s.rss, rss), append(s.peak, peak)
+	return err
+}
+
+// calm is how long a process's memory must stay the same to be looked at.
+const calm = 5 * time.Second
+
+// calmMiB returns a process's resident memory when it has not changed for a while.
+func calmMiB(pid int) (float64, error) {
+	last, since := 0.0, time.Now()
+	for {
+		m, err := residentMiB(pid)
+		if err != nil || m == last && time.Since(since) > calm {
+			return m, err
+		}
+		if m != last {
+			last, since = m, time.Now()
+		}
+		time.Sleep(calm / 50) // between two looks
+	}
 }
 
 // inSync is the agent's log line of the moment at which it has the datastore's
