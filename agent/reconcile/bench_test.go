@@ -12,10 +12,7 @@ import (
 )
 
 // key and value are as large as those of routes.
-type key struct {
-	dst  [24]byte
-	rest [16]byte
-}
+type key struct{ dst [40]byte }
 
 type value [96]byte
 
