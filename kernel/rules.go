@@ -178,12 +178,6 @@ func (r Rule) String() string {
 	if r.OutLink != "" {
 		add("oifname %q", r.OutLink)
 	}
-	if r.Src.Set != "" {
-		add("%s", r.Src.match("saddr"))
-	}
-	if r.Dst.Set != "" {
-		add("%s", r.Dst.match("daddr"))
-	}
 	switch {
 	case r.DstPort != 0 && r.Protocol == ProtoUDP:
 		add("udp dport %d", r.DstPort)
@@ -195,6 +189,12 @@ func (r Rule) String() string {
 	if r.VNI != 0 {
 		// The header of UDP has 8 bytes, and 4 of VXLAN's come before the VNI.
 		add("@th,96,24 %#x", r.VNI)
+	}
+	if r.Src.Set != "" {
+		add("%s", r.Src.match("saddr"))
+	}
+	if r.Dst.Set != "" {
+		add("%s", r.Dst.match("daddr"))
 	}
 	if r.Fragment {
 		add("exthdr frag exists")

@@ -39,8 +39,8 @@ func TestRulesAreValues(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{"one", []kernel.Rule{accept}, `iifname "cairn*" accept comment "<why>"`},
-		{"two", []kernel.Rule{drop, accept}, "ip6 saddr != @nodes6 udp dport 4789 @th,96,24 0x1000 drop\n" + `iifname "cairn*" accept comment "<why>"`},
-		{"turned round", []kernel.Rule{accept, drop}, `iifname "cairn*" accept comment "<why>"` + "\nip6 saddr != @nodes6 udp dport 4789 @th,96,24 0x1000 drop"},
+		{"two", []kernel.Rule{drop, accept}, "udp dport 4789 @th,96,24 0x1000 ip6 saddr != @nodes6 drop\n" + `iifname "cairn*" accept comment "<why>"`},
+		{"turned round", []kernel.Rule{accept, drop}, `iifname "cairn*" accept comment "<why>"` + "\nudp dport 4789 @th,96,24 0x1000 ip6 saddr != @nodes6 drop"},
 		{"unknown", []kernel.Rule{{Other: "counter"}}, "# unknown: counter"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

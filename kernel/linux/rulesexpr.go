@@ -62,7 +62,6 @@ func compile(r kernel.Rule) []expr.Any {
 			list = append(list, load(l.key), equals(linkData(l.name)...))
 		}
 	}
-	list = append(list, compileAddresses(r)...)
 	if r.Protocol != 0 {
 		list = append(list, load(expr.MetaKeyL4PROTO), equals(r.Protocol))
 	}
@@ -74,6 +73,8 @@ func compile(r kernel.Rule) []expr.Any {
 		list = append(list, loadBytes(expr.PayloadBaseTransportHeader, vniInUDP, vniLen),
 			equals(byte(r.VNI>>16), byte(r.VNI>>8), byte(r.VNI)))
 	}
+	// Sets are asked late: that costs most, and most packets are of another protocol.
+	list = append(list, compileAddresses(r)...)
 	if r.Fragment {
 		list = append(list, &expr.Exthdr{
 			DestRegister: register, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6,

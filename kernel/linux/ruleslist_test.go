@@ -73,7 +73,7 @@ func TestOthersRulesAreNotTakenForOurs(t *testing.T) {
 	chains := map[string]kernel.Chain{"it": wanted}
 	for _, tt := range []struct{ name, script, other string }{
 		{"counter", "insert rule inet cairn it counter accept", "counter"},
-		{"other order", "flush chain inet cairn it\nadd rule inet cairn it udp dport 4789 ip saddr @nodes4 drop", "payload"},
+		{"other order", "flush chain inet cairn it\nadd rule inet cairn it ip saddr @nodes4 udp dport 4789 drop", "payload"},
 		{"not equal", "add rule inet cairn it udp dport != 4789 drop", "cmp"},
 		{"range", "add rule inet cairn it udp dport 1-4789 drop", "cmp, cmp"},
 		{"source port", "add rule inet cairn it udp sport 4789 drop", "payload"},
