@@ -27,6 +27,7 @@ func (l *loop) observe(e kernel.Event) {
 	}
 	if len(e.Tunnels) > 0 {
 		l.tunnels.Doubt()
+		l.addrs.Doubt()
 	}
 	if e.Overrun {
 		for _, t := range l.base {
@@ -40,13 +41,7 @@ func (l *loop) observe(e kernel.Event) {
 	if len(e.Down) > 0 {
 		l.forgetLinks(e.Down, old)
 	}
-	if e.Host != old {
-		news = true
-		if old != nil && !sameAddrs(old, e.Host) {
-			l.addrs.Doubt()
-		}
-	}
-	if news || e.Rules || e.Overrun || len(e.Tunnels) > 0 {
+	if news || e.Host != old || e.Rules || e.Overrun || len(e.Tunnels) > 0 {
 		l.kick()
 	}
 }
@@ -88,17 +83,4 @@ func podOf(h *kernel.Host, link string) (kernel.Attachment, bool) {
 		return kernel.Attachment{}, false
 	}
 	return kernel.ParsePodAlias(l.Alias)
-}
-
-// sameAddrs says whether the tunnel devices have the same addresses in both.
-func sameAddrs(a, b *kernel.Host) bool {
-	in := func(x, y *kernel.Host) bool {
-		for addr := range x.Addrs {
-			if _, both := y.Addrs[addr]; !both && slices.Contains(kernel.TunnelLinks(), addr.Link) {
-				return false
-			}
-		}
-		return true
-	}
-	return in(a, b) && in(b, a)
 }

@@ -237,7 +237,9 @@ func (f *Fake) AddAddr(a Addr) {
 	}
 	f.addrs[a] = struct{}{}
 	f.connect(a)
-	f.tell(Event{}, true)
+	e := Event{}
+	e.touch(f.links[a.Link])
+	f.tell(e, true)
 }
 
 // connectedMetric is what the kernel gives to connected routes of IPv6.
@@ -290,7 +292,8 @@ func (f *Fake) dropAddr(a Addr, e *Event) {
 		r.Source = netip.Addr{} // IPv6 keeps the route
 		f.routes[k] = r
 	}
-	if a.Prefix.Addr().Is4() {
+	e.touch(f.links[a.Link])
+	if a.Prefix.Addr().Is4() || ConcernsTunnels(f.links[a.Link]) {
 		e.Down = append(e.Down, a.Link)
 	}
 }

@@ -215,7 +215,9 @@ func (f *Fake) putAddr(a Addr, _ struct{}) error {
 	}
 	if _, there := f.addrs[a]; !there {
 		f.addrs[a] = struct{}{}
-		f.tell(Event{}, true)
+		e := Event{}
+		e.touch(f.links[a.Link])
+		f.tell(e, true)
 	}
 	return nil
 }

@@ -62,14 +62,16 @@ type Event struct {
 	Neighbours map[Neighbour]*MAC
 	Forwarding map[Forwarding]*netip.Addr
 	// Tunnels holds the names of tunnel devices, Cairn's or of one of its names, of
-	// which the kernel said anything: made, changed by us or by others, gone. What it
-	// says leaves out some parameters, so read the table again: nothing will differ
-	// after a change of ours.
+	// which the kernel said anything: made, changed by us or by others, gone, another
+	// address. What it says leaves out some parameters, and an address that comes and
+	// goes at once leaves no trace in Host: so read the tables of devices and addresses
+	// again. Nothing will differ after a change of ours.
 	Tunnels []string
 	// Rules says that somebody else changed our table of nftables.
 	Rules bool
 	// Down holds the names of links that went down, vanished, were made anew or
-	// lost an IPv4 address: the kernel drops routes with them without a word.
+	// lost an address that routes may have as their source (of IPv4, or of a tunnel
+	// device): the kernel drops or changes routes with them without a word.
 	Down []string
 	// Overrun says that events were lost: whatever was read before is in doubt.
 	Overrun bool

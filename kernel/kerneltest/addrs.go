@@ -97,8 +97,17 @@ func addressesByAnotherHand(t *testing.T, w TunnelWorld, d device) {
 	w.AddAddr(t, addr("east", "10.0.1.1/24"))
 	d.make(t, w)
 	Put(t, w.Addrs(), d.addresses())
+	s := watch(t, w)
 	for a := range d.addresses() {
+		// Whoever believes that it is there, because it just wrote it, is told, though
+		// the host is the same before and after.
+		s.settled(w)
 		w.DelAddr(t, a)
+		s.settled(w)
+		s.forget()
+		Put(t, w.Addrs(), d.addresses())
+		w.DelAddr(t, a)
+		s.until(a.String()+" gone again", func() bool { return s.tunnels[d.link] && s.down[d.link] })
 		rest := d.addresses()
 		delete(rest, a)
 		wantTable(t, "addresses", w.Addrs(), rest)

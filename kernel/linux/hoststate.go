@@ -217,13 +217,16 @@ func (s *hostState) applyAddress(a address, usable bool) {
 		return
 	}
 	s.newAddrs = true
+	l := s.links[a.index]
+	s.touch(l.Link)
 	if usable {
 		s.addrs[a] = struct{}{}
 		return
 	}
 	delete(s.addrs, a)
-	if l, ok := s.links[a.index]; ok && a.prefix.Addr().Is4() {
-		s.down(l) // routes with this source go without a word
+	// Routes with this source go without a word, or lose it if they are IPv6's.
+	if l.Name != "" && (a.prefix.Addr().Is4() || kernel.ConcernsTunnels(l.Link)) {
+		s.down(l)
 	}
 	for _, r := range s.foreign {
 		if r.Source == a.prefix.Addr() {
