@@ -81,7 +81,7 @@ func (b *bench) tunnels(t tunnelled) func(context.Context) error {
 			return err
 		}
 		p := &path{client: client, server: server}
-		for range trafficRounds {
+		for range min(trafficRounds, b.Rounds) {
 			if err := sound(ctx, l); err != nil {
 				return err
 			}
@@ -97,7 +97,8 @@ func (b *bench) tunnels(t tunnelled) func(context.Context) error {
 	}
 }
 
-// sound waits until packets travel in the tunnel.
+// sound waits until packets travel in the tunnel, and the agents are done with their
+// start: every session is Established, and what they report is in the datastore.
 func sound(ctx context.Context, l *lab.Lab) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, tunnelTime, fmt.Errorf("took longer than %s", tunnelTime))
 	defer cancel()
@@ -105,7 +106,13 @@ func sound(ctx context.Context, l *lab.Lab) error {
 	if err == nil && len(r.Failed()) > 0 {
 		err = fmt.Errorf("packets do not travel as they should: %+v", r.Failed())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := l.WaitBGP(ctx, nodes...); err != nil {
+		return err
+	}
+	return l.WaitReported(ctx)
 }
 
 // makes says whether this kernel has the kind of tunnel.
