@@ -53,11 +53,12 @@ func TestMTUWithoutAdmin(t *testing.T) {
 	}
 }
 
-// TestSetMTUProcess is the process of TestMTUWithoutAdmin.
+// TestSetMTUProcess is the process of TestMTUWithoutAdmin; by itself it tests
+// nothing.
 func TestSetMTUProcess(t *testing.T) {
 	text := os.Getenv("CAIRN_TEST_ATTACHMENT")
 	if text == "" {
-		t.Skip("only TestMTUWithoutAdmin runs it")
+		return
 	}
 	var a kernel.Attachment
 	if err := json.Unmarshal([]byte(text), &a); err != nil {
