@@ -2,9 +2,11 @@ package fabric_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,13 +46,18 @@ func dial(t *testing.T, dir, from, to string, addr netip.Addr) {
 	}
 	defer l.Close()
 	err = netns.Do(fabric.Path(dir, from), func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
-		if err == nil {
-			c.Close()
+		for {
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+			if err == nil {
+				c.Close()
+			}
+			// The kernel adds the local route of an IPv6 address a moment after the address.
+			if !errors.Is(err, syscall.EHOSTUNREACH) {
+				return err
+			}
 		}
-		return err
 	})
 	if err != nil {
 		t.Errorf("%s to %s: %v", from, to, err)

@@ -166,7 +166,7 @@ func receivePing(c *icmp.PacketConn, dst netip.Addr) (uint16, error) {
 }
 
 // AskUntil asks again and again until there is a good answer or ctx is done; then
-// it returns the last failure. A single try takes at most a moment: what a try
+// it returns the last failure. For each try it asks own for the client's addresses. A single try takes at most a moment: what a try
 // waits for may have been sent before there was a route.
 func AskUntil(ctx context.Context, path string, proto Protocol, dst netip.Addr, own func() []netip.Addr) error {
 	wait := 10 * time.Millisecond
