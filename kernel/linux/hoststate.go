@@ -138,7 +138,8 @@ func (s *hostState) apply(m netlink.Message) error {
 		if err != nil {
 			return err
 		}
-		s.applyAddress(a, usable(flags) && m.Header.Type == unix.RTM_NEWADDR)
+		gone := m.Header.Type == unix.RTM_DELADDR
+		s.applyAddress(a, usable(flags) && !gone, gone)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, ok, err := parseRoute(m.Data, s.linkName)
 		if err != nil || !ok || r.key.Table == unix.RT_TABLE_LOCAL {
@@ -211,22 +212,26 @@ func (s *hostState) applyLink(l linkState, gone bool) {
 	}
 }
 
-func (s *hostState) applyAddress(a address, usable bool) {
+func (s *hostState) applyAddress(a address, usable, gone bool) {
+	l := s.links[a.index]
+	// One that goes before it was usable is told of only as it goes. IPv6's routes lose
+	// it as their source without a word.
+	s.touch(l.Link)
+	if gone && kernel.ConcernsTunnels(l.Link) {
+		s.down(l)
+	}
 	_, had := s.addrs[a]
 	if usable == had {
 		return
 	}
 	s.newAddrs = true
-	l := s.links[a.index]
-	s.touch(l.Link)
 	if usable {
 		s.addrs[a] = struct{}{}
 		return
 	}
 	delete(s.addrs, a)
-	// Routes with this source go without a word, or lose it if they are IPv6's.
-	if l.Name != "" && (a.prefix.Addr().Is4() || kernel.ConcernsTunnels(l.Link)) {
-		s.down(l)
+	if l.Name != "" && a.prefix.Addr().Is4() {
+		s.down(l) // routes with this source go without a word
 	}
 	for _, r := range s.foreign {
 		if r.Source == a.prefix.Addr() {
