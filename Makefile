@@ -24,7 +24,7 @@ demo: ## bring up a routed cluster of four nodes on this machine and prove it
 
 .PHONY: demo-down
 demo-down: ## remove what make demo made
-	@$(OUT)/cairn-lab down
+	@$(OUT)/cairn-lab down --name plain
 
 .PHONY: test
 test: ## everything: lint, then unit, conformance and end-to-end tests with the race detector, VM

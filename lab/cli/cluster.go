@@ -315,7 +315,7 @@ func next(w io.Writer, l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
-	self := self()
+	self := self() + " -n " + l.Name() // there may be other labs
 	router, node := l.Topology.Routers[0].Name, l.Topology.Nodes[0].Name
 	first, last := pods[0], pods[len(pods)-1]
 	_, err = fmt.Fprintf(w, `
@@ -327,8 +327,8 @@ Try next:
   why each route is there, or is not
     %[1]s ctl --node %[2]s route
 
-%[1]s --help shows more; %[1]s down --name %[6]s removes it all.
-`, self, node, first, last.Addrs[0], router, l.Name())
+%[1]s --help shows more; %[1]s down removes it all.
+`, self, node, first, last.Addrs[0], router)
 	return err
 }
 
