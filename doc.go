@@ -8,6 +8,7 @@
 //	cmd/           the programs: cairn, cairn-cni, cairn-lab; only they choose drivers
 //	agent/         the agent's shell, its pure core (calc), its loop (reconcile)
 //	cni/ ctl/      the CNI plug-in and the command line
+//	policy/        who may talk to whom: the language, its meaning, its compiler
 //	ipam/          blocks of addresses and who has which
 //	datastore/     the seam to etcd, and the mirror of what is in it
 //	bgp/           the seam to the BGP speaker

@@ -11,13 +11,28 @@ import (
 // that is in it is ours, nothing outside it is.
 const RulesTable = "cairn"
 
-// Set is the kind of a named set of addresses; its name is its key. Its elements
-// are a table of their own, so that a change of one costs one. A set that a chain
-// asks for can be neither deleted nor given another kind (EBUSY): another kind is
-// best given another name.
+// Keys is what the elements of a set are.
+type Keys string
+
+// Kinds of elements. Concatenated ones are written with a dot in between
+// (nft(8), SETS).
+const (
+	KeysAddresses Keys = ""         // addresses
+	KeysPorts     Keys = "ports"    // ports, whatever the protocol
+	KeysServices  Keys = "services" // address . protocol . port
+	KeysSources   Keys = "sources"  // link . address
+	KeysLinks     Keys = "links"    // links; the set is a verdict map, see EntryKey
+)
+
+// Set is the kind of a named set; its name is its key. Its elements are a table of
+// their own, so that a change of one costs one. A set that a chain asks for can be
+// neither deleted nor given another kind (EBUSY): another kind is best given another
+// name.
 type Set struct {
+	Keys Keys
 	IPv6 bool // addresses of IPv6, not IPv4
-	// Ranges lets elements be prefixes; without it they are single addresses.
+	// Ranges lets elements be prefixes, or ranges of ports; without it they are single
+	// ones. Only KeysAddresses and KeysPorts have ranges.
 	Ranges bool
 	// Other says what else there is to a set that another hand made, such as "map".
 	Other string
@@ -27,7 +42,14 @@ type Set struct {
 // Elements of one set never overlap (EEXIST).
 type Element struct {
 	Set    string
-	Prefix netip.Prefix // masked
+	Prefix netip.Prefix // masked; not of KeysPorts
+	// Link is of KeysSources.
+	Link string
+	// Protocol is of KeysServices.
+	Protocol uint8
+	// Port is of KeysServices and KeysPorts; LastPort ends a range of KeysPorts that has
+	// more than one.
+	Port, LastPort uint16
 	// Last ends a range that begins with Prefix, which is a single address then, and
 	// is no prefix itself. Such are made by other hands only.
 	Last netip.Addr
@@ -85,10 +107,21 @@ type Chain struct {
 	Type     ChainType // of a base chain
 	Priority int       // of a base chain; the lowest comes first
 	Rules    Rules
+	// To is of an entry in a verdict map, whose key is made by EntryKey and which has
+	// nothing else: the chain that packets of the link go to.
+	To string
 	// Other says what else there is to a chain that another hand made, such as
 	// "policy drop".
 	Other string
 }
+
+// EntryKey is the key of an entry in a verdict map, a set of KeysLinks. Entries are
+// kept among chains, for both change in one transaction: every packet meets all of
+// the old or all of the new. No chain's name has a blank.
+func EntryKey(verdicts, link string) string { return verdicts + " " + link }
+
+// ParseEntryKey returns what EntryKey was made of, and false for the name of a chain.
+func ParseEntryKey(key string) (verdicts, link string, ok bool) { return strings.Cut(key, " ") }
 
 func (c Chain) String() string {
 	var b strings.Builder
@@ -113,6 +146,79 @@ const (
 	// that is chosen at random: two that choose at once seldom choose the same.
 	Masquerade Verdict = "masquerade fully-random"
 	NoTrack    Verdict = "notrack" // connection tracking leaves it alone
+	Return     Verdict = "return"  // the calling chain goes on; of a base chain: accept
+	Jump       Verdict = "jump"    // to the chain Target, and on here when that returns
+	Goto       Verdict = "goto"    // to the chain Target, for good
+	// InVerdicts and OutVerdicts look the link that the packet came by, or leaves by, up
+	// in the verdict map Target, and go where the entry leads; without one the next rule
+	// is asked.
+	InVerdicts  Verdict = "iifname vmap"
+	OutVerdicts Verdict = "oifname vmap"
+	// Continue asks the next rule: of rules that count or log only.
+	Continue Verdict = "continue"
+)
+
+// Place is where in a packet an address or a port is.
+type Place string
+
+// Places.
+const (
+	Source      Place = "source"
+	Destination Place = "destination"
+)
+
+// AddrMatch asks for one of a packet's addresses.
+type AddrMatch struct {
+	Place Place `json:",omitempty"`
+	IPv6  bool  `json:",omitempty"` // the family, so the packet's
+	Not   bool  `json:",omitempty"`
+	// Set is looked up, or the address is in Prefix. Keys are the set's: with
+	// KeysServices protocol and destination port are looked up with the address, with
+	// KeysSources the link that the packet came by.
+	Set    string       `json:",omitempty"`
+	Keys   Keys         `json:",omitempty"`
+	Prefix netip.Prefix `json:",omitzero"`
+}
+
+// PortMatch asks for one of a packet's ports; Protocol must be one that has ports.
+type PortMatch struct {
+	Place Place `json:",omitempty"`
+	Not   bool  `json:",omitempty"`
+	// Set, of KeysPorts, is looked up, or the port is from First to Last.
+	Set         string `json:",omitempty"`
+	First, Last uint16 `json:",omitempty"`
+}
+
+// ICMP is a type of ICMP or ICMPv6, whichever Protocol says, and a code.
+type ICMP struct {
+	Type    uint8
+	Code    uint8 `json:",omitempty"`
+	AnyCode bool  `json:",omitempty"` // Code says nothing
+}
+
+// Log tells listeners of a group about the packet (NFLOG). It costs next to nothing
+// while nobody listens.
+type Log struct {
+	Group  uint16
+	Prefix string // up to 127 bytes, no quotes
+}
+
+// Limit lets a rule match no more often than this.
+type Limit struct {
+	Rate  uint32 // packets a second
+	Burst uint32 // packets above it
+}
+
+// State is a set of states of a connection (nft(8), CONNTRACK EXPRESSIONS).
+type State uint8
+
+// States.
+const (
+	StateInvalid     State = 1 << 0
+	StateEstablished State = 1 << 1
+	StateRelated     State = 1 << 2
+	StateNew         State = 1 << 3
+	StateUntracked   State = 1 << 6
 )
 
 // Rule matches packets for which everything it names is so. The zero value of a
@@ -129,8 +235,27 @@ type Rule struct {
 	Fragment bool `json:",omitempty"`
 	// Translated asks that the destination is not the one it was sent to, as with a
 	// Service's. A rule that asks has the kernel track connections.
-	Translated bool    `json:",omitempty"`
-	Verdict    Verdict `json:",omitempty"`
+	Translated bool `json:",omitempty"`
+	// States asks for a connection in any of these; 0: whatever its state.
+	States State `json:",omitempty"`
+	// Family is 4 or 6: IPv4 or IPv6; 0: both. What is asked of addresses implies it.
+	Family uint8 `json:",omitempty"`
+	// NotProtocol asks for any other protocol; 0 for nothing.
+	NotProtocol uint8 `json:",omitempty"`
+	// NoInLink asks for packets that came by no link: the host's own.
+	NoInLink bool        `json:",omitempty"`
+	Addrs    []AddrMatch `json:",omitempty"` // all of these
+	Ports    []PortMatch `json:",omitempty"` // all of these
+	ICMP     *ICMP       `json:",omitempty"`
+	NotICMP  *ICMP       `json:",omitempty"`
+
+	// What a rule that matches does before its verdict, in this order.
+	Counter bool   `json:",omitempty"` // counts packets and bytes
+	Limit   *Limit `json:",omitempty"`
+	Log     *Log   `json:",omitempty"`
+
+	Verdict Verdict `json:",omitempty"`
+	Target  string  `json:",omitempty"` // of Jump, Goto: a chain; of InVerdicts, OutVerdicts: a verdict map
 	// Comment says why, to those who list the rules: up to 128 bytes, no quotes.
 	Comment string `json:",omitempty"`
 	// Other describes a rule that another hand made and that can't be said in these

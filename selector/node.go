@@ -7,7 +7,7 @@ import (
 
 // node is a part of an expression.
 type node interface {
-	match(labels map[string]string) bool
+	match(labels Labels) bool
 	write(b *strings.Builder)
 }
 
@@ -15,14 +15,14 @@ type node interface {
 // only to those who choose namespaces.
 type constant string
 
-func (n constant) match(map[string]string) bool { return true }
-func (n constant) write(b *strings.Builder)     { b.WriteString(string(n)) }
+func (n constant) match(Labels) bool        { return true }
+func (n constant) write(b *strings.Builder) { b.WriteString(string(n)) }
 
 // has asks for a label, whatever its value.
 type has string
 
-func (n has) match(labels map[string]string) bool {
-	_, ok := labels[string(n)]
+func (n has) match(labels Labels) bool {
+	_, ok := labels.Get(string(n))
 	return ok
 }
 
@@ -35,8 +35,8 @@ func (n has) write(b *strings.Builder) {
 // compare tests a label's value against one value.
 type compare struct{ label, op, value string }
 
-func (n compare) match(labels map[string]string) bool {
-	v, ok := labels[n.label]
+func (n compare) match(labels Labels) bool {
+	v, ok := labels.Get(n.label)
 	switch n.op {
 	case opEqual:
 		return ok && v == n.value
@@ -65,8 +65,8 @@ type within struct {
 	values []string // sorted, each once
 }
 
-func (n within) match(labels map[string]string) bool {
-	v, ok := labels[n.label]
+func (n within) match(labels Labels) bool {
+	v, ok := labels.Get(n.label)
 	if ok {
 		_, ok = slices.BinarySearch(n.values, v)
 	}
@@ -92,7 +92,7 @@ func (n within) write(b *strings.Builder) {
 // not is true where its part is false. Its part is never itself a not.
 type not struct{ part node }
 
-func (n not) match(labels map[string]string) bool { return !n.part.match(labels) }
+func (n not) match(labels Labels) bool { return !n.part.match(labels) }
 
 func (n not) write(b *strings.Builder) {
 	b.WriteString("!")
@@ -105,7 +105,7 @@ type junction struct {
 	parts []node
 }
 
-func (n junction) match(labels map[string]string) bool {
+func (n junction) match(labels Labels) bool {
 	for _, part := range n.parts {
 		if part.match(labels) != n.and {
 			return !n.and

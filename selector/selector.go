@@ -41,8 +41,26 @@ func Parse(text string) (*Selector, error) {
 	return &Selector{root: root, text: b.String()}, nil
 }
 
+// Labels are what a selector asks about.
+type Labels interface {
+	// Get returns a label's value, and whether there is such a label.
+	Get(label string) (value string, ok bool)
+}
+
+// Map is labels in a map.
+type Map map[string]string
+
+// Get returns a label's value, and whether there is such a label.
+func (m Map) Get(label string) (string, bool) {
+	v, ok := m[label]
+	return v, ok
+}
+
 // Match says whether the selector chooses something with these labels.
-func (s *Selector) Match(labels map[string]string) bool { return s.root.match(labels) }
+func (s *Selector) Match(labels map[string]string) bool { return s.root.match(Map(labels)) }
+
+// Matches says whether the selector chooses something with these labels.
+func (s *Selector) Matches(labels Labels) bool { return s.root.match(labels) }
 
 // String returns the canonical text: Parse of it gives the same selector. Two
 // selectors with the same text match the same labels.
