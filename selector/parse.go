@@ -32,7 +32,7 @@ type parser struct {
 
 func (p *parser) selector() (node, error) {
 	if p.space(); p.end() {
-		return constant("all()"), nil
+		return everything, nil
 	}
 	root, err := p.or()
 	if err != nil {
@@ -79,9 +79,9 @@ func (p *parser) plainTerm() (node, error) {
 	case p.take("("):
 		return p.group()
 	case p.take("all("):
-		return constant("all()"), p.closing()
+		return everything, p.closing()
 	case p.take("global("):
-		return constant("global()"), p.closing()
+		return global, p.closing()
 	case p.take("has("):
 		p.space()
 		label, err := p.label("a label")
@@ -193,9 +193,7 @@ func (p *parser) value() (v string, ok bool, err error) {
 // label parses a label; where there is none, the error says what was expected.
 func (p *parser) label(expected string) (string, error) {
 	rest := p.text[p.pos:]
-	n := strings.IndexFunc(rest, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_./-", r))
-	})
+	n := strings.IndexFunc(rest, notOfLabel)
 	if n < 0 {
 		n = len(rest)
 	}
@@ -207,6 +205,11 @@ func (p *parser) label(expected string) (string, error) {
 	}
 	p.pos += n
 	return rest[:n], nil
+}
+
+// notOfLabel says whether no label has this character.
+func notOfLabel(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_./-", r))
 }
 
 func (p *parser) end() bool { return p.pos == len(p.text) }

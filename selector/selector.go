@@ -18,12 +18,10 @@
 // serve as its identity. It leaves to others what the labels are.
 package selector
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
-// Selector is a parsed expression. It is immutable; make it with Parse.
+// Selector is a parsed expression. It is immutable; make it with Parse, or of others
+// with All, Has, Equal, In, Not, And and Or.
 type Selector struct {
 	root node
 	text string
@@ -36,9 +34,7 @@ func Parse(text string) (*Selector, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b strings.Builder
-	root.write(&b)
-	return &Selector{root: root, text: b.String()}, nil
+	return of(root), nil
 }
 
 // Labels are what a selector asks about.
