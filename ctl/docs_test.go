@@ -22,7 +22,7 @@ func TestDocumentedResources(t *testing.T) {
 			t.Errorf("%s\n%v", block[1], err)
 		}
 		for _, o := range objects {
-			kinds[o.GetObjectKind().GroupVersionKind().Kind] = true
+			kinds[v1.KindOf(o)] = true
 			if err := v1.Check(o); err != nil {
 				t.Error(err)
 			}

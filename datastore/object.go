@@ -136,8 +136,8 @@ func Decode(key Key, revision string, data []byte) (v1.Object, error) {
 	if err := json.Unmarshal(data, o); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
-	if gvk := o.GetObjectKind().GroupVersionKind(); gvk.GroupVersion() != v1.GroupVersion {
-		return nil, fmt.Errorf("%w: its apiVersion is %q, not %s", ErrBroken, gvk.GroupVersion(), v1.APIVersion)
+	if gvk := o.GetObjectKind().GroupVersionKind(); gvk.GroupVersion() != kind.GroupVersionKind().GroupVersion() {
+		return nil, fmt.Errorf("%w: its apiVersion is %q, not %s", ErrBroken, gvk.GroupVersion(), kind.APIVersion())
 	}
 	if is := KeyOf(o); is != key {
 		return nil, fmt.Errorf("%w: it says that it is %s", ErrBroken, is)

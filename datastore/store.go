@@ -49,7 +49,7 @@ func (k Key) String() string {
 
 // KeyOf returns the key of a resource.
 func KeyOf(o v1.Object) Key {
-	return Key{Kind: o.GetObjectKind().GroupVersionKind().Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+	return Key{Kind: v1.KindOf(o), Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
 // Store keeps resources. An object's revision is its ResourceVersion, a text

@@ -34,6 +34,7 @@ type AgentConfigurationSpec struct {
 	// VXLANChecksumOffload says whether network cards may compute the checksums of
 	// packets in VXLAN. Default Auto.
 	VXLANChecksumOffload *ChecksumOffload `json:"vxlanChecksumOffload,omitempty"`
+	PolicySettings       `json:",inline"`
 }
 
 // ChecksumOffload says who computes checksums of packets in a tunnel.
@@ -73,6 +74,11 @@ type AgentSettings struct {
 	VXLANVNI               int32
 	VXLANPort              int32
 	VXLANChecksumOffload   ChecksumOffload
+
+	PolicyChange                       PolicyChange
+	FailsafeInbound, FailsafeOutbound  []FailsafePort // shared; not to be changed
+	DefaultEndpointToHostAction        EndpointToHostAction
+	LogActionRateLimit, LogActionBurst int32 // packets per second, packets
 }
 
 // Effective returns the settings that hold for a node: each from its own
@@ -81,6 +87,9 @@ func Effective(cluster, node *AgentConfiguration) AgentSettings {
 	s := AgentSettings{
 		WireGuardListeningPort: defaultWireGuardPort, VXLANVNI: defaultVXLANVNI, VXLANPort: defaultVXLANPort,
 		VXLANChecksumOffload: ChecksumOffloadAuto,
+		PolicyChange:         PolicyKeep, DefaultEndpointToHostAction: EndpointToHostAccept,
+		FailsafeInbound: defaultFailsafeInbound(), FailsafeOutbound: defaultFailsafeOutbound(),
+		LogActionRateLimit: defaultLogRate, LogActionBurst: defaultLogBurst,
 	}
 	for _, c := range []*AgentConfiguration{cluster, node} {
 		if c == nil {
@@ -91,6 +100,12 @@ func Effective(cluster, node *AgentConfiguration) AgentSettings {
 		override(&s.VXLANVNI, c.Spec.VXLANVNI)
 		override(&s.VXLANPort, c.Spec.VXLANPort)
 		override(&s.VXLANChecksumOffload, c.Spec.VXLANChecksumOffload)
+		override(&s.PolicyChange, c.Spec.PolicyChange)
+		override(&s.FailsafeInbound, c.Spec.FailsafeInboundHostPorts)
+		override(&s.FailsafeOutbound, c.Spec.FailsafeOutboundHostPorts)
+		override(&s.DefaultEndpointToHostAction, c.Spec.DefaultEndpointToHostAction)
+		override(&s.LogActionRateLimit, c.Spec.LogActionRateLimit)
+		override(&s.LogActionBurst, c.Spec.LogActionRateLimitBurst)
 	}
 	return s
 }
@@ -132,5 +147,5 @@ func (c *AgentConfiguration) Validate() field.ErrorList {
 	if o := c.Spec.VXLANChecksumOffload; o != nil {
 		errs = append(errs, validEnum(path("vxlanChecksumOffload"), *o, ChecksumOffloadAuto, ChecksumOffloadEnabled, ChecksumOffloadDisabled)...)
 	}
-	return errs
+	return append(errs, c.Spec.PolicySettings.validate()...)
 }

@@ -142,13 +142,12 @@ type list struct {
 
 // decodeDocument returns the objects of one document.
 func decodeDocument(doc []byte) ([]Object, []error) {
-	var head struct {
-		Kind string `json:"kind"`
-	}
+	var head metav1.TypeMeta
 	// A document that is no map is reported when its kind is missed.
 	_ = json.UnmarshalCaseSensitivePreserveInts(doc, &head)
 	base, isList := strings.CutSuffix(head.Kind, "List")
-	if _, ok := newObject(base); !isList || base != "" && !ok {
+	versions := versionsOf(base)
+	if !isList || base != "" && len(versions) == 0 {
 		o, errs := decodeObject(doc)
 		if len(errs) > 0 {
 			return nil, errs
@@ -160,7 +159,7 @@ func decodeDocument(doc []byte) ([]Object, []error) {
 	if err != nil {
 		strict = append(strict, err)
 	}
-	if l.APIVersion != APIVersion && l.APIVersion != "v1" {
+	if l.APIVersion != APIVersion && l.APIVersion != coreVersion && !slices.Contains(versions, l.APIVersion) {
 		strict = append(strict, fmt.Errorf("apiVersion: must be %s, not %q", APIVersion, l.APIVersion))
 	}
 	var errs []error
@@ -191,22 +190,23 @@ func decodeObject(doc []byte) (Object, []error) {
 	fail := func(format string, args ...any) (Object, []error) {
 		return nil, []error{fmt.Errorf("%s: %w", name, fmt.Errorf(format, args...))}
 	}
-	o, ok := newObject(head.Kind)
+	kind, ok := kindCarrying(head.APIVersion, head.Kind)
+	versions := versionsOf(head.Kind)
 	switch {
+	case ok:
 	case head.Kind == "":
 		return fail("kind: Required value")
-	case head.APIVersion != APIVersion:
+	case len(versions) > 0:
+		return fail("apiVersion: must be %s, not %q", strings.Join(versions, " or "), head.APIVersion)
+	case head.APIVersion != APIVersion && !outside(head.APIVersion):
 		return fail("apiVersion: must be %s, not %q", APIVersion, head.APIVersion)
-	case !ok:
-		var kinds []string
-		for _, k := range Kinds() {
-			kinds = append(kinds, k.Name)
-		}
-		return fail("kind: must be one of %s", strings.Join(kinds, ", "))
+	default:
+		return fail("kind: must be one of %s", strings.Join(carriedKinds(head.APIVersion), ", "))
 	}
+	o := kind.New()
 	strict, err := json.UnmarshalStrict(doc, o)
 	if err != nil {
-		field, reason := blame(head.Kind, doc, err)
+		field, reason := blame(kind, doc, err)
 		return fail("%s: %s", field, reason)
 	}
 	var errs []error
@@ -217,26 +217,47 @@ func decodeObject(doc []byte) (Object, []error) {
 	return o, errs
 }
 
+// carriedKinds returns the kinds that objects of an API may carry.
+func carriedKinds(apiVersion string) []string {
+	var kinds []string
+	for _, k := range Kinds() {
+		if k.APIVersion() == apiVersion {
+			kinds = append(kinds, k.carried())
+		}
+	}
+	return kinds
+}
+
+// outside says whether objects of another API may carry this apiVersion.
+func outside(apiVersion string) bool {
+	return slices.ContainsFunc(Kinds(), func(k Kind) bool { return apiVersion != "" && k.OutsideVersion == apiVersion })
+}
+
 // blame says which field of an object of the kind can't be decoded, and why.
-func blame(kind string, doc []byte, err error) (field, reason string) {
-	o, _ := newObject(kind)
+func blame(kind Kind, doc []byte, err error) (field, reason string) {
 	var mismatch *stdjson.UnmarshalTypeError
-	if errors.As(stdjson.Unmarshal(doc, o), &mismatch) && mismatch.Field != "" {
-		return mismatch.Field, fmt.Sprintf("must be %s, not %s", word(mismatch.Type), mismatch.Value)
+	if errors.As(stdjson.Unmarshal(doc, kind.New()), &mismatch) && mismatch.Field != "" {
+		return withoutEmbedded(mismatch.Field), fmt.Sprintf("must be %s, not %s", word(mismatch.Type), mismatch.Value)
 	}
 	// Errors of types that decode themselves don't say where they arose. Each
 	// value is tried alone: the one that fails alone is at fault.
 	var tree any
 	if stdjson.Unmarshal(doc, &tree) == nil {
 		for path, alone := range leaves(tree) {
-			o, _ := newObject(kind)
 			text, _ := stdjson.Marshal(alone)
-			if err := json.UnmarshalCaseSensitivePreserveInts(text, o); err != nil {
+			if err := json.UnmarshalCaseSensitivePreserveInts(text, kind.New()); err != nil {
 				return strings.TrimPrefix(path, "."), err.Error()
 			}
 		}
 	}
 	return "object", err.Error()
+}
+
+// withoutEmbedded drops from a field's path what is no field: the Go names of embedded
+// structs, which alone begin with a capital.
+func withoutEmbedded(path string) string {
+	parts := slices.DeleteFunc(strings.Split(path, "."), func(p string) bool { return p != "" && p[0] >= 'A' && p[0] <= 'Z' })
+	return strings.Join(parts, ".")
 }
 
 // word says what a type is to somebody who writes YAML.
@@ -252,6 +273,8 @@ func word(t reflect.Type) string {
 		return "true or false"
 	case reflect.Uint32:
 		return fmt.Sprintf("a whole number from 0 to %d", uint32(math.MaxUint32))
+	case reflect.Float64:
+		return "a number"
 	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint64:
 		return "a whole number"
 	}

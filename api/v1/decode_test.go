@@ -58,7 +58,7 @@ func TestExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kind := o.GetObjectKind().GroupVersionKind().Kind
+		kind := KindOf(o)
 		seen[kind] = true
 		back, err := DecodeJSON(kind, data)
 		if err != nil {
@@ -82,6 +82,10 @@ func TestExamples(t *testing.T) {
 	}
 	golden(t, "examples.json", out.Bytes())
 }
+
+// cairnKinds are the kinds of Cairn's own API, as errors list them.
+const cairnKinds = "BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, Tier, NetworkSet, GlobalNetworkSet, " +
+	"NetworkPolicy, GlobalNetworkPolicy, StagedNetworkPolicy, StagedGlobalNetworkPolicy, HostEndpoint, WorkloadEndpoint, NodeStatus"
 
 func TestDecode(t *testing.T) {
 	const head = "apiVersion: cairn.network/v1\nkind: IPPool\nmetadata: {name: blue}\n"
@@ -114,10 +118,21 @@ func TestDecode(t *testing.T) {
 		"duplicate in YAML":  {head + "spec:\n  cidr: 10.0.0.0/8\n  cidr: 10.0.0.0/8\n", "", `document 1: line 6: mapping key "cidr" already defined at line 5`},
 		"duplicate in JSON":  {`{"apiVersion":"cairn.network/v1","kind":"Node","metadata":{"name":"a","name":"b"}}`, "", `document 1, Node b: duplicate field "metadata.name"`},
 		"every fault counts": {head + "spec: {a: 1, b: 2}\n---\n" + head + "---\nkind: Node", "", "document 1, IPPool blue: unknown field \"spec.a\"\ndocument 1, IPPool blue: unknown field \"spec.b\"\ndocument 3, Node: apiVersion: must be cairn.network/v1, not \"\""},
+		"Kubernetes' own":    {"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: b}, spec: {podSelector: {}}}", "KubernetesNetworkPolicy b/a", ""},
+		"the same of ours":   {"{apiVersion: cairn.network/v1, kind: NetworkPolicy, metadata: {name: a, namespace: b}}", "NetworkPolicy b/a", ""},
+		"neither's":          {"{apiVersion: v1, kind: NetworkPolicy, metadata: {name: a}}", "", `document 1, NetworkPolicy a: apiVersion: must be cairn.network/v1 or networking.k8s.io/v1, not "v1"`},
+		"by Cairn's name":    {"{apiVersion: cairn.network/v1, kind: KubernetesNetworkPolicy, metadata: {name: a}}", "", `document 1, KubernetesNetworkPolicy a: kind: must be one of ` + cairnKinds},
+		"not read":           {"{apiVersion: v1, kind: Service, metadata: {name: a}}", "", `document 1, Service a: kind: must be one of Namespace, ServiceAccount`},
+		"Kubernetes' list":   {"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicyList, items: [{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: b}, spec: {podSelector: {}}}]}", "KubernetesNetworkPolicy b/a", ""},
+		"unknown of theirs":  {"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a}, spec: {podSelektor: {}}}", "", `document 1, NetworkPolicy a: unknown field "spec.podSelektor"`},
+		"embedded":           {"{apiVersion: cairn.network/v1, kind: GlobalNetworkPolicy, metadata: {name: a}, spec: {order: first}}", "", `document 1, GlobalNetworkPolicy a: spec.order: must be a number, not string`},
+		"embedded, in rules": {"{apiVersion: cairn.network/v1, kind: StagedGlobalNetworkPolicy, metadata: {name: a}, spec: {ingress: [{action: Allow}, {source: {nets: x}}]}}", "", `document 1, StagedGlobalNetworkPolicy a: spec.ingress.source.nets: must be a list, not string`},
+		"port no number":     {"{apiVersion: cairn.network/v1, kind: NetworkPolicy, metadata: {name: a}, spec: {ingress: [{destination: {ports: [80, 1.5]}}]}}", "", `document 1, NetworkPolicy a: spec.ingress[0].destination.ports[1]: must be a port, a range such as 8080:8090 or a name, not 1.5`},
+		"protocol no name":   {"{apiVersion: cairn.network/v1, kind: NetworkPolicy, metadata: {name: a}, spec: {egress: [{protocol: true}]}}", "", `document 1, NetworkPolicy a: spec.egress[0].protocol: must be a protocol's name or number, not true`},
 		"Calico's":           {"{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}}", "", `document 1, IPPool a: apiVersion: must be cairn.network/v1, not "projectcalico.org/v3"`},
 		"no kind":            {"apiVersion: cairn.network/v1", "", `document 1, object: kind: Required value`},
-		"unknown kind":       {"{apiVersion: cairn.network/v1, kind: Pool, metadata: {name: a}}", "", `document 1, Pool a: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
-		"kind in other case": {"{apiVersion: cairn.network/v1, kind: ippool}", "", `document 1, ippool: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
+		"unknown kind":       {"{apiVersion: cairn.network/v1, kind: Pool, metadata: {name: a}}", "", `document 1, Pool a: kind: must be one of ` + cairnKinds},
+		"kind in other case": {"{apiVersion: cairn.network/v1, kind: ippool}", "", `document 1, ippool: kind: must be one of ` + cairnKinds},
 		"no map":             {"hello", "", `document 1, object: must be a map with apiVersion, kind and metadata`},
 		"a bare list":        {"[1]", "", `document 1, object: must be a map with apiVersion, kind and metadata`},
 		"wrong type":         {head + "spec: {blockSize: big}", "", `document 1, IPPool blue: spec.blockSize: must be a whole number, not string`},
@@ -138,7 +153,7 @@ func TestDecode(t *testing.T) {
 		"list: bad field":    {"{apiVersion: v1, kind: List, item: []}", "", `document 1, List: unknown field "item"`},
 		"list: no list":      {"{apiVersion: v1, kind: List, items: {}}", "", `document 1, List: json: cannot unmarshal object into Go struct field list.items of type []json.RawMessage`},
 		"list: bad item":     {"{apiVersion: v1, kind: List, items: [{}, {apiVersion: cairn.network/v1, kind: Node, metadata: {name: a}, spek: {}}]}", "", "document 1, item 1, object: kind: Required value\ndocument 1, item 2, Node a: unknown field \"spek\""},
-		"list in a list":     {"{apiVersion: v1, kind: List, items: [{apiVersion: cairn.network/v1, kind: List}]}", "", `document 1, item 1, List: kind: must be one of BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, WorkloadEndpoint, NodeStatus`},
+		"list in a list":     {"{apiVersion: v1, kind: List, items: [{apiVersion: cairn.network/v1, kind: List}]}", "", `document 1, item 1, List: kind: must be one of ` + cairnKinds},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, err := Decode([]byte(row.text))
@@ -169,6 +184,8 @@ func TestDecodeJSON(t *testing.T) {
 	for name, row := range map[string]struct{ kind, text, want string }{
 		"unknown fields are passed over": {"Node", `{"apiVersion":"cairn.network/v1","kind":"Node","x":1,"spec":{"y":2}}`, ""},
 		"another kind":                   {"IPPool", `{"apiVersion":"cairn.network/v1","kind":"Node"}`, "decode IPPool: it is a cairn.network/v1, Kind=Node"},
+		"Kubernetes' own":                {"KubernetesNetworkPolicy", `{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy"}`, ""},
+		"ours for Kubernetes' own":       {"KubernetesNetworkPolicy", `{"apiVersion":"cairn.network/v1","kind":"NetworkPolicy"}`, "decode KubernetesNetworkPolicy: it is a cairn.network/v1, Kind=NetworkPolicy"},
 		"another version":                {"Node", `{"apiVersion":"cairn.network/v2","kind":"Node"}`, "decode Node: it is a cairn.network/v2, Kind=Node"},
 		"unknown kind":                   {"Pool", `{}`, `no such kind: "Pool"`},
 		"no JSON":                        {"Node", `{`, "decode Node: unexpected end of JSON input"},
@@ -189,6 +206,8 @@ func TestKindByName(t *testing.T) {
 		"IPPool": "IPPool", "ippool": "IPPool", "ippools": "IPPool", "IPPOOLS": "IPPool",
 		"node": "Node", "nodes": "Node", "nodestatus": "NodeStatus", "nodestatuses": "NodeStatus",
 		"bgpconfig": "BGPConfiguration", "bgppeer": "BGPPeer", "wep": "WorkloadEndpoint", "ipamblock": "IPAMBlock",
+		"networkpolicy": "NetworkPolicy", "np": "NetworkPolicy", "knp": "KubernetesNetworkPolicy", "KubernetesNetworkPolicy": "KubernetesNetworkPolicy",
+		"networkpolicies.networking.k8s.io": "KubernetesNetworkPolicy", "cnp": "ClusterNetworkPolicy", "ns": "Namespace",
 		"": "", "pod": "", "ippoolss": "",
 	} {
 		k, ok := KindByName(name)
@@ -209,7 +228,7 @@ func TestKindByName(t *testing.T) {
 		}
 		o := k.New()
 		o.Default()
-		if got := o.GetObjectKind().GroupVersionKind(); got != GroupVersion.WithKind(k.Name) {
+		if got := o.GetObjectKind().GroupVersionKind(); got != k.GroupVersionKind() || KindOf(o) != k.Name {
 			t.Errorf("New of %s makes a %s", k.Name, got)
 		}
 	}
@@ -238,7 +257,7 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			back, err := DecodeJSON(o.GetObjectKind().GroupVersionKind().Kind, kept)
+			back, err := DecodeJSON(KindOf(o), kept)
 			if err != nil {
 				t.Fatalf("%s\n%v", kept, err)
 			}

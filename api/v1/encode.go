@@ -24,7 +24,8 @@ func DecodeJSON(kind string, data []byte) (Object, error) {
 	if err := json.Unmarshal(data, o); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", kind, err)
 	}
-	if got := o.GetObjectKind().GroupVersionKind(); got != GroupVersion.WithKind(kind) {
+	k, _ := KindByName(kind)
+	if got := o.GetObjectKind().GroupVersionKind(); got != k.GroupVersionKind() {
 		return nil, fmt.Errorf("decode %s: it is a %s", kind, got)
 	}
 	o.Default()

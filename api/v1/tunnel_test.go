@@ -52,7 +52,9 @@ func TestAgentConfiguration(t *testing.T) {
 }
 
 func TestEffective(t *testing.T) {
-	defaults := AgentSettings{WireGuardListeningPort: 51820, VXLANVNI: 4096, VXLANPort: 4789, VXLANChecksumOffload: ChecksumOffloadAuto}
+	defaults := AgentSettings{WireGuardListeningPort: 51820, VXLANVNI: 4096, VXLANPort: 4789, VXLANChecksumOffload: ChecksumOffloadAuto,
+		PolicyChange: PolicyKeep, DefaultEndpointToHostAction: EndpointToHostAccept, LogActionRateLimit: 10, LogActionBurst: 5,
+		FailsafeInbound: defaultFailsafeInbound(), FailsafeOutbound: defaultFailsafeOutbound()}
 	with := func(change func(*AgentSettings)) AgentSettings { s := defaults; change(&s); return s }
 	cluster := &AgentConfiguration{Spec: AgentConfigurationSpec{WireGuardEnabled: new(true), VXLANVNI: new(int32(7)), WireGuardListeningPort: new(int32(1))}}
 	for _, row := range []struct {
@@ -67,6 +69,14 @@ func TestEffective(t *testing.T) {
 			with(func(s *AgentSettings) { s.VXLANVNI, s.WireGuardListeningPort = 7, 1 })},
 		{"only the node's", nil, &AgentConfiguration{Spec: AgentConfigurationSpec{VXLANChecksumOffload: new(ChecksumOffloadDisabled)}},
 			with(func(s *AgentSettings) { s.VXLANChecksumOffload = ChecksumOffloadDisabled })},
+		{"of policies", cluster, &AgentConfiguration{Spec: AgentConfigurationSpec{PolicySettings: PolicySettings{
+			PolicyChange: new(PolicyTerminate), DefaultEndpointToHostAction: new(EndpointToHostDrop), LogActionRateLimit: new(int32(1)), LogActionRateLimitBurst: new(int32(2)),
+			FailsafeInboundHostPorts: new([]FailsafePort{}), FailsafeOutboundHostPorts: new([]FailsafePort{{Protocol: ProtocolUDP, Port: 53}}),
+		}}}, with(func(s *AgentSettings) {
+			s.WireGuardEnabled, s.VXLANVNI, s.WireGuardListeningPort = true, 7, 1
+			s.PolicyChange, s.DefaultEndpointToHostAction, s.LogActionRateLimit, s.LogActionBurst = PolicyTerminate, EndpointToHostDrop, 1, 2
+			s.FailsafeInbound, s.FailsafeOutbound = []FailsafePort{}, []FailsafePort{{Protocol: ProtocolUDP, Port: 53}}
+		})},
 	} {
 		if diff := cmp.Diff(row.want, Effective(row.cluster, row.node)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", row.name, diff)

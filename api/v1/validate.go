@@ -56,7 +56,7 @@ func title(o Object) string {
 	if o.GetNamespace() != "" {
 		name = o.GetNamespace() + "/" + name
 	}
-	return strings.TrimRight(o.GetObjectKind().GroupVersionKind().Kind+" "+name, " ")
+	return strings.TrimRight(KindOf(o)+" "+name, " ")
 }
 
 // path returns the path of a field of the spec.

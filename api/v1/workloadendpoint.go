@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"encoding/json"
 	"net/netip"
 	"strings"
 
@@ -32,7 +33,15 @@ type WorkloadEndpointSpec struct {
 	InterfaceName string `json:"interfaceName"`
 	// IPNetworks are the pod's addresses with full prefix length.
 	IPNetworks []string `json:"ipNetworks"`
+	// ServiceAccountName is the pod's service account; "" if it isn't known.
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// Ports are ports that rules may call by name: those that the pod's containers name.
+	Ports []NamedPort `json:"ports,omitempty"`
 }
+
+// AnnotationAllowedSourcePrefixes holds, as a JSON list, the ranges that the pod may
+// send from besides its own addresses.
+const AnnotationAllowedSourcePrefixes = Group + "/allowedSourcePrefixes"
 
 // Default fills in what was left out.
 func (w *WorkloadEndpoint) Default() {
@@ -40,6 +49,7 @@ func (w *WorkloadEndpoint) Default() {
 	if w.Spec.Endpoint == "" {
 		w.Spec.Endpoint = "eth0"
 	}
+	defaultPorts(w.Spec.Ports)
 }
 
 // Addrs returns the pod's valid addresses.
@@ -51,6 +61,35 @@ func (w *WorkloadEndpoint) Addrs() []netip.Addr {
 		}
 	}
 	return all
+}
+
+// AllowedSourcePrefixes returns the valid ones of the ranges that the pod may send from
+// besides its own addresses.
+func (w *WorkloadEndpoint) AllowedSourcePrefixes() []netip.Prefix {
+	prefixes, _ := w.allowedSourcePrefixes()
+	return prefixes
+}
+
+func (w *WorkloadEndpoint) allowedSourcePrefixes() ([]netip.Prefix, field.ErrorList) {
+	text, ok := w.Annotations[AnnotationAllowedSourcePrefixes]
+	if !ok {
+		return nil, nil
+	}
+	at := field.NewPath("metadata", "annotations").Key(AnnotationAllowedSourcePrefixes)
+	var texts []string
+	if err := json.Unmarshal([]byte(text), &texts); err != nil {
+		return nil, field.ErrorList{field.Invalid(at, text, `must be a JSON list of ranges such as ["192.0.2.0/24"]`)}
+	}
+	var prefixes []netip.Prefix
+	var errs field.ErrorList
+	for i, text := range texts {
+		p, cidrErrs := validCIDR(at.Index(i), text)
+		errs = append(errs, cidrErrs...)
+		if p.IsValid() {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, errs
 }
 
 // Validate returns every reason to refuse the defaulted endpoint.
@@ -74,7 +113,12 @@ func (w *WorkloadEndpoint) Validate() field.ErrorList {
 		}
 		seen[addr] = true
 	}
-	return errs
+	if w.Spec.ServiceAccountName != "" {
+		errs = append(errs, validName(path("serviceAccountName"), w.Spec.ServiceAccountName)...)
+	}
+	_, sourceErrs := w.allowedSourcePrefixes()
+	errs = append(errs, sourceErrs...)
+	return append(errs, validPorts(path("ports"), w.Spec.Ports)...)
 }
 
 // validSingle parses an address written as a range of its own.
