@@ -8,8 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// WorkloadEndpoint is a pod's interface. Agents write those of their node; its
-// labels are the pod's.
+// WorkloadEndpoint is a pod's interface. Agents write those of their node. Labels, service account
+// and ports are the pod's; agents write them for a new container only, so that users can
+// change them.
 //
 // +kubebuilder:object:root=true
 type WorkloadEndpoint struct {
@@ -32,6 +33,18 @@ type WorkloadEndpointSpec struct {
 	InterfaceName string `json:"interfaceName"`
 	// IPNetworks are the pod's addresses with full prefix length.
 	IPNetworks []string `json:"ipNetworks"`
+	// ServiceAccountName is the name of the pod's service account.
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// Ports are the ports that the pod has names for.
+	Ports []EndpointPort `json:"ports,omitempty"`
+}
+
+// EndpointPort is a port that an endpoint has a name for.
+type EndpointPort struct {
+	Name string `json:"name"`
+	// Protocol is TCP, UDP or SCTP.
+	Protocol string `json:"protocol"`
+	Port     uint16 `json:"port"`
 }
 
 // Default fills in what was left out.
