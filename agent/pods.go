@@ -210,10 +210,15 @@ func (a *Agent) add(ctx context.Context, req protocol.Request) (protocol.Respons
 	if pod == "" {
 		pod = req.ContainerID // a container that is no pod of Kubernetes
 	}
+	var ports []ipam.NamedPort
+	for _, p := range req.Ports {
+		ports = append(ports, ipam.NamedPort(p))
+	}
 	as, err := a.pods.Assign(ctx, ipam.Request{
 		Handle: handleOf(req), IPv4: req.IPv4, IPv6: req.IPv6, Pools: req.Pools,
 		Namespace: req.Namespace, Pod: pod, HostLink: kernel.PodLink(req.Namespace, pod, req.Interface),
 		Netns: req.Netns, Network: req.Network, Labels: req.Labels,
+		ServiceAccount: req.ServiceAccount, Ports: ports,
 	})
 	if err != nil {
 		return protocol.Response{}, err

@@ -12,6 +12,7 @@ import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/immutable"
+	"cairn.network/cairn/ipam"
 )
 
 // Pace of the status in the datastore.
@@ -46,7 +47,7 @@ func newPublisher(a *Agent) *publisher {
 	store, name := a.drv.Store, a.cfg.Node
 	p := &publisher{
 		a: a, log: a.log, dirty: true,
-		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name}),
+		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name, func(h ipam.Handle) (ipam.Assignment, bool) { return a.pods.Assignments().Get(h) }}),
 		status:    reconcile.NewTracker("NodeStatus", statusTable{store, name}),
 	}
 	p.node = reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot, p.wanted})

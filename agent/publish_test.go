@@ -16,6 +16,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
+	"cairn.network/cairn/cni/protocol"
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/kernel"
 )
@@ -218,7 +219,7 @@ func TestEndpointsAtStart(t *testing.T) {
 		s.settle(20 * time.Second)
 		s.kernel.Fail("read", "routes", nil)
 		s.settle(20 * time.Second)
-		if n := s.written("WorkloadEndpoint"); n > 1 { // labels are lost with the journal
+		if n := s.written("WorkloadEndpoint"); n > 0 {
 			t.Errorf("%d writes of a pod's endpoint", n)
 		}
 		s.add("two")
@@ -227,6 +228,57 @@ func TestEndpointsAtStart(t *testing.T) {
 		if err != nil || len(list) != 2 {
 			t.Errorf("endpoints %v, %v", list, err)
 		}
+	})
+}
+
+// TestEndpointIsTheUsers holds that a pod's endpoint says what the runtime told of
+// the pod, and that what a user makes of its labels, service account and ports
+// stays: over resyncs, and when an agent that starts corrects the rest.
+func TestEndpointIsTheUsers(t *testing.T) {
+	alone(t, func(t *testing.T, s *solo) {
+		key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: "one-eth0"}
+		holds := func(when string, labels map[string]string, account string, ports ...v1.NamedPort) {
+			t.Helper()
+			o, err := s.store.Get(t.Context(), key)
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			w := o.(*v1.WorkloadEndpoint)
+			if d := cmp.Diff(labels, w.Labels) + cmp.Diff(ports, w.Spec.Ports) + cmp.Diff(account, w.Spec.ServiceAccountName); d != "" {
+				t.Errorf("%s (-want +got):\n%s", when, d)
+			}
+		}
+		s.start()
+		add := request(protocol.VerbAdd, "one")
+		add.Labels, add.ServiceAccount = map[string]string{"app": "web"}, "web"
+		add.Ports = []protocol.Port{{Name: "http", Protocol: "TCP", Port: 8080}}
+		s.attach(add)
+		s.settle(time.Second)
+		holds("added", add.Labels, "web", v1.NamedPort{Name: "http", Protocol: "TCP", Port: 8080})
+
+		users, dns := map[string]string{"app": "db"}, v1.NamedPort{Name: "dns", Protocol: "UDP", Port: 53}
+		_, err := datastore.Update(t.Context(), s.store, key, func(w *v1.WorkloadEndpoint) error {
+			w.Labels, w.Spec.ServiceAccountName, w.Spec.Ports = users, "", []v1.NamedPort{dns}
+			w.Spec.IPNetworks, w.Spec.InterfaceName = []string{"10.9.9.9/32"}, "eth9" // which are the agent's
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.settle(5 * time.Minute)
+		holds("after resyncs", users, "", dns)
+		s.halt()
+		s.start()
+		s.settle(time.Minute)
+		holds("after a restart", users, "", dns)
+		if o, err := s.store.Get(t.Context(), key); err != nil || len(o.(*v1.WorkloadEndpoint).Spec.IPNetworks) != 2 {
+			t.Errorf("the addresses are not corrected: %+v, %v", o, err)
+		}
+		s.halt()
+		s.cfg.Journal += ".lost"
+		s.start()
+		s.settle(time.Minute)
+		holds("after the journal was lost", users, "", dns)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
 
@@ -95,11 +96,15 @@ func (t nodeTable) Write(ctx context.Context, set map[struct{}]nodeFields, _ []s
 	return nil
 }
 
-// endpoint is what a WorkloadEndpoint says, comparable.
+// endpoint is what a WorkloadEndpoint says of where a pod is, comparable.
 type endpoint struct {
 	pod, containerID, iface, link string
 	networks                      string // joined by blanks
-	labels                        string // as JSON
+}
+
+// handle returns the user of the endpoint's addresses.
+func (e endpoint) handle() ipam.Handle {
+	return ipam.Handle{ContainerID: e.containerID, Interface: e.iface}
 }
 
 // wantedEndpoints returns the endpoints of the pods that are attached here. It is
@@ -115,21 +120,23 @@ func (a *Agent) wantedEndpoints() map[datastore.Key]endpoint {
 		for _, ip := range as.Addrs() {
 			networks = append(networks, netip.PrefixFrom(ip, ip.BitLen()).String())
 		}
-		labels, _ := json.Marshal(as.Labels) // strings always can be
 		namespace := as.Namespace
 		if namespace == "" {
 			namespace = metav1.NamespaceDefault
 		}
 		key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: namespace, Name: as.Pod + "-" + as.Interface}
-		want[key] = endpoint{as.Pod, as.ContainerID, as.Interface, as.HostLink, strings.Join(networks, " "), string(labels)}
+		want[key] = endpoint{as.Pod, as.ContainerID, as.Interface, as.HostLink, strings.Join(networks, " ")}
 	}
 	return want
 }
 
-// endpointTable is the WorkloadEndpoints of one node in the datastore.
+// endpointTable is the WorkloadEndpoints of one node in the datastore. What selects
+// a pod (labels, service account, named ports) is written with the first endpoint of
+// a container, as the runtime told it; from then on it is the user's.
 type endpointTable struct {
 	store datastore.Store
 	node  string
+	told  func(ipam.Handle) (ipam.Assignment, bool)
 }
 
 func (t endpointTable) Read(ctx context.Context) (map[datastore.Key]endpoint, error) {
@@ -149,9 +156,7 @@ func (t endpointTable) Read(ctx context.Context) (map[datastore.Key]endpoint, er
 }
 
 func endpointOf(w *v1.WorkloadEndpoint) endpoint {
-	labels, _ := json.Marshal(w.Labels)
-	return endpoint{w.Spec.Pod, w.Spec.ContainerID, w.Spec.Endpoint, w.Spec.InterfaceName,
-		strings.Join(w.Spec.IPNetworks, " "), string(labels)}
+	return endpoint{w.Spec.Pod, w.Spec.ContainerID, w.Spec.Endpoint, w.Spec.InterfaceName, strings.Join(w.Spec.IPNetworks, " ")}
 }
 
 func (t endpointTable) Write(ctx context.Context, set map[datastore.Key]endpoint, del []datastore.Key) error {
@@ -183,14 +188,24 @@ func (t endpointTable) put(ctx context.Context, key datastore.Key, want endpoint
 		if w.Spec.Node == t.node && endpointOf(w) == want {
 			return datastore.ErrAbort
 		}
-		w.Labels = nil
-		if err := json.Unmarshal([]byte(want.labels), &w.Labels); err != nil {
-			return err
+		if w.Spec.Node != t.node || endpointOf(w).handle() != want.handle() {
+			t.describe(w, want.handle())
 		}
-		w.Spec = v1.WorkloadEndpointSpec{Node: t.node, Pod: want.pod, ContainerID: want.containerID,
-			Endpoint: want.iface, InterfaceName: want.link, IPNetworks: strings.Fields(want.networks)}
+		s := &w.Spec
+		s.Node, s.Pod, s.ContainerID, s.Endpoint = t.node, want.pod, want.containerID, want.iface
+		s.InterfaceName, s.IPNetworks = want.link, strings.Fields(want.networks)
 		return nil
 	})
+}
+
+// describe writes what the runtime told of a container, in the place of what
+// another's endpoint of that name said.
+func (t endpointTable) describe(w *v1.WorkloadEndpoint, h ipam.Handle) {
+	as, _ := t.told(h) // one that is gone by now takes its endpoint with it
+	w.Labels, w.Annotations, w.Spec = maps.Clone(as.Labels), nil, v1.WorkloadEndpointSpec{ServiceAccountName: as.ServiceAccount}
+	for _, p := range as.Ports {
+		w.Spec.Ports = append(w.Spec.Ports, v1.NamedPort{Name: p.Name, Protocol: v1.Protocol(p.Protocol), Port: int32(p.Port)})
+	}
 }
 
 // delete removes the endpoint unless it is another node's by now.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	gocmp "cmp"
 	"context"
 	"errors"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 )
 
@@ -87,11 +89,19 @@ func TestNodeTableKeeps(t *testing.T) {
 	}
 }
 
+// told is what the runtime told of two containers.
+func told(h ipam.Handle) (ipam.Assignment, bool) {
+	as, ok := map[string]ipam.Assignment{
+		"c1": {Labels: map[string]string{"app": "web"}, ServiceAccount: "web", Ports: []ipam.NamedPort{{Name: "http", Protocol: "TCP", Port: 8080}}},
+		"c2": {ServiceAccount: "two"},
+	}[h.ContainerID]
+	return as, ok
+}
+
 func TestEndpointTable(t *testing.T) {
 	store := datastore.NewMemory()
-	table := endpointTable{store, "n1"}
+	table := endpointTable{store, "n1", told}
 	key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: "web", Name: "a-eth0"}
-	one := endpoint{"a", "c1", "eth0", "cairn0123456789", "10.244.0.1/32 fd00::1/128", `{"app":"web"}`}
 	set := func(e endpoint) {
 		t.Helper()
 		if err := table.Write(t.Context(), map[datastore.Key]endpoint{key: e}, nil); err != nil {
@@ -105,13 +115,14 @@ func TestEndpointTable(t *testing.T) {
 			t.Errorf("what was written reads otherwise (-want +got):\n%s", d)
 		}
 	}
+	one := endpoint{"a", "c1", "eth0", "cairn0123456789", "10.244.0.1/32 fd00::1/128"}
 	set(one)
 	set(one)
 	two := one
-	two.containerID, two.labels = "c2", "null"
+	two.containerID = "c2"
 	set(two)
 
-	other := endpointTable{store, "n2"}
+	other := endpointTable{store, "n2", told}
 	if got, err := other.Read(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("another node reads %v, %v", got, err)
 	}
@@ -132,6 +143,77 @@ func TestEndpointTable(t *testing.T) {
 	store.SetDown(errors.New("pulled the plug"))
 	if err := table.Write(t.Context(), map[datastore.Key]endpoint{key: one}, nil); !errors.Is(err, datastore.ErrUnavailable) {
 		t.Errorf("while the store is away: %v", err)
+	}
+}
+
+// TestEndpointTold holds that what selects a pod is as the runtime told it when its
+// container is new, and the user's from then on.
+func TestEndpointTold(t *testing.T) {
+	key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: "web", Name: "a-eth0"}
+	first := endpoint{"a", "c1", "eth0", "cairn0123456789", "10.244.0.1/32"}
+	moved, second := first, first
+	moved.networks, second.containerID = "10.244.0.2/32", "c2"
+	toldOne := v1.WorkloadEndpointSpec{ServiceAccountName: "web", Ports: []v1.NamedPort{{Name: "http", Protocol: "TCP", Port: 8080}}}
+	users := v1.WorkloadEndpointSpec{ServiceAccountName: "users", Ports: []v1.NamedPort{{Name: "users", Protocol: "UDP", Port: 53}}}
+	for _, test := range []struct {
+		name   string
+		have   *endpoint // written before the user changes it
+		node   string    // that the endpoint is on by then; "": n1
+		write  endpoint
+		labels map[string]string
+		want   v1.WorkloadEndpointSpec
+		kept   bool // the user's annotation
+	}{
+		{name: "a new container", write: first, labels: map[string]string{"app": "web"}, want: toldOne},
+		{name: "the same container", have: &first, write: first, labels: map[string]string{"users": "own"}, want: users, kept: true},
+		{name: "the same container with another address", have: &first, write: moved, labels: map[string]string{"users": "own"}, want: users, kept: true},
+		{name: "another container", have: &first, write: second, want: v1.WorkloadEndpointSpec{ServiceAccountName: "two"}},
+		{name: "another node's", have: &first, node: "n2", write: first, labels: map[string]string{"app": "web"}, want: toldOne},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			store := datastore.NewMemory()
+			table := endpointTable{store, "n1", told}
+			write := func(e endpoint) {
+				t.Helper()
+				if err := table.Write(t.Context(), map[datastore.Key]endpoint{key: e}, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.have != nil {
+				write(*test.have)
+				_, err := datastore.Update(t.Context(), store, key, func(w *v1.WorkloadEndpoint) error {
+					w.Labels, w.Annotations = map[string]string{"users": "own"}, map[string]string{"users": "own"}
+					w.Spec.ServiceAccountName, w.Spec.Ports = users.ServiceAccountName, users.Ports
+					w.Spec.Node = gocmp.Or(test.node, "n1")
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(test.write)
+			o, err := store.Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := o.(*v1.WorkloadEndpoint)
+			if err := v1.Check(w); err != nil {
+				t.Error(err)
+			}
+			if endpointOf(w) != test.write || w.Spec.Node != "n1" {
+				t.Errorf("wrote %+v, and it reads %+v on %s", test.write, endpointOf(w), w.Spec.Node)
+			}
+			got := v1.WorkloadEndpointSpec{ServiceAccountName: w.Spec.ServiceAccountName, Ports: w.Spec.Ports}
+			if d := cmp.Diff(test.want, got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			if d := cmp.Diff(test.labels, w.Labels); d != "" {
+				t.Errorf("labels (-want +got):\n%s", d)
+			}
+			if _, kept := w.Annotations["users"]; kept != test.kept {
+				t.Errorf("annotations %v", w.Annotations)
+			}
+		})
 	}
 }
 

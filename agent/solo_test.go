@@ -170,13 +170,18 @@ func want(t *testing.T, what string, resp protocol.Response, code protocol.Code)
 // add attaches a pod in full.
 func (s *solo) add(pod string) protocol.Response {
 	s.t.Helper()
-	req := request(protocol.VerbAdd, pod)
+	return s.attach(request(protocol.VerbAdd, pod))
+}
+
+// attach attaches the pod of an ADD in full.
+func (s *solo) attach(req protocol.Request) protocol.Response {
+	s.t.Helper()
 	resp := s.ask(req, 20*time.Second)
-	want(s.t, "ADD "+pod, resp, "")
+	want(s.t, "ADD "+req.Pod, resp, "")
 	if _, err := s.kernel.Attach(s.t.Context(), attachment(req, resp)); err != nil {
 		s.t.Fatal(err)
 	}
-	want(s.t, "READY "+pod, s.ask(request(protocol.VerbReady, pod), 20*time.Second), "")
+	want(s.t, "READY "+req.Pod, s.ask(request(protocol.VerbReady, req.Pod), 20*time.Second), "")
 	return resp
 }
 

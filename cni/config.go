@@ -43,6 +43,8 @@ type config struct {
 	connectTimeout time.Duration // of an agent that is not there
 	dns            types.DNS
 	labels         map[string]string
+	serviceAccount string // "": not told
+	ports          []protocol.Port
 	prev           *types100.Result   // nil: none
 	valid          []protocol.Sandbox // for GC
 	hasValid       bool               // the runtime says which containers are valid
@@ -69,7 +71,9 @@ type rawConfig struct {
 	DNS  types.DNS `json:"dns"`
 	Args struct {
 		CNI struct {
-			Labels []struct{ Key, Value string } `json:"labels"`
+			Labels         []struct{ Key, Value string } `json:"labels"`
+			ServiceAccount string                        `json:"serviceAccount"`
+			Ports          []rawPort                     `json:"ports"`
 		} `json:"cni"`
 	} `json:"args"`
 	PrevResult       json.RawMessage `json:"prevResult"`
@@ -137,7 +141,7 @@ func parse(text []byte) (config, error) {
 		}
 		c.labels[l.Key] = l.Value
 	}
-	var errs [7]error
+	var errs [9]error
 	c.socket, errs[0] = absolute("socket", raw.Socket, protocol.DefaultSocket)
 	c.spool, errs[1] = absolute("spool", raw.Spool, protocol.DefaultSpool)
 	c.timeout, errs[2] = duration("timeout", raw.Timeout, defaultTimeout)
@@ -145,6 +149,8 @@ func parse(text []byte) (config, error) {
 	errs[4] = c.setIPAM(raw.IPAM)
 	c.prev, errs[5] = previous(raw.CNIVersion, raw.PrevResult)
 	errs[6] = c.setValid(raw.ValidAttachments)
+	c.serviceAccount, errs[7] = account(raw.Args.CNI.ServiceAccount)
+	c.ports, errs[8] = namedPorts(raw.Args.CNI.Ports)
 	for _, err := range errs {
 		if err != nil {
 			return config{}, err

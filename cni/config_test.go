@@ -47,6 +47,21 @@ func TestParseConfig(t *testing.T) {
 			`, "args": {"cni": {"labels": [{"key": "app", "value": "web"}, {"key": "empty"}]}}`,
 			with(func(c *config) { c.labels = map[string]string{"app": "web", "empty": ""} }), "",
 		},
+		"service account and ports": {
+			`, "args": {"cni": {"serviceAccount": "web.a", "ports": [{"name": "http", "port": 1}, {"name": "dns-1", "protocol": "udp", "port": 65535}, {"name": "http", "protocol": "SCTP", "port": 1}]}}`,
+			with(func(c *config) {
+				c.serviceAccount = "web.a"
+				c.ports = []protocol.Port{{Name: "http", Protocol: "TCP", Port: 1}, {Name: "dns-1", Protocol: "UDP", Port: 65535}, {Name: "http", Protocol: "SCTP", Port: 1}}
+			}), "",
+		},
+		"no ports":            {`, "args": {"cni": {"serviceAccount": "", "ports": []}}`, with(nil), ""},
+		"bad service account": {`, "args": {"cni": {"serviceAccount": "Web"}}`, config{}, `args.cni.serviceAccount: "Web" is no name of a service account`},
+		"port 0":              {`, "args": {"cni": {"ports": [{"name": "a", "port": 0}]}}`, config{}, "args.cni.ports[0].port: must be 1 to 65535, not 0"},
+		"port 65536":          {`, "args": {"cni": {"ports": [{"name": "a", "port": 65536}]}}`, config{}, "args.cni.ports[0].port: must be 1 to 65535, not 65536"},
+		"port as text":        {`, "args": {"cni": {"ports": [{"name": "a", "port": "1"}]}}`, config{}, "args.cni.ports.port: must be a whole number, not a string"},
+		"other protocol":      {`, "args": {"cni": {"ports": [{"name": "a", "port": 1}, {"name": "b", "protocol": "icmp", "port": 1}]}}`, config{}, `args.cni.ports[1].protocol: must be TCP, UDP or SCTP, not "icmp"`},
+		"port without a name": {`, "args": {"cni": {"ports": [{"port": 1}]}}`, config{}, `args.cni.ports[0].name: must be 1 to 15 of a-z, 0-9 and -, with a letter, and begin and end without -; not ""`},
+
 		"valid":      {`, "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]`, with(func(c *config) { c.hasValid, c.valid = true, []protocol.Sandbox{{ContainerID: "a", Interface: "eth0"}} }), ""},
 		"none valid": {`, "cni.dev/valid-attachments": null`, with(func(c *config) { c.hasValid = true }), ""},
 
@@ -101,6 +116,17 @@ func TestParseConfig(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestIsPortName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "http": true, "p8080": true, "8080p": true, "a-b-c": true, "abcdefghijklmno": true,
+		"": false, "8080": false, "-": false, "-a": false, "a-": false, "a--b": false, "HTTP": false, "a.b": false, "a b": false, "abcdefghijklmnop": false,
+	} {
+		if got := isPortName(name); got != want {
+			t.Errorf("isPortName(%q) = %v", name, got)
+		}
 	}
 }
 
@@ -167,6 +193,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(`{"cniVersion": "1.1.0", "name": "net", "mtu": 1400, "ipam": {"assign_ipv4": "true", "ipv6_pools": ["fd00::/48"]}}`))
 	f.Add([]byte(`{"cniVersion": "0.3.1", "prevResult": {"ips": [{"version": "4", "interface": 7, "address": "10.0.0.1/32"}], "interfaces": [null]}}`))
 	f.Add([]byte(`{"cni.dev/valid-attachments": [null], "args": {"cni": {"labels": [null]}}}`))
+	f.Add([]byte(`{"args": {"cni": {"serviceAccount": "web", "ports": [null, {"name": "http", "protocol": "udp", "port": 80}]}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := parseConfig(text)
 		if err != nil {

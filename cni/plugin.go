@@ -115,7 +115,8 @@ func (p *Plugin) add(ctx context.Context, c *call) error {
 		return err
 	}
 	req := c.request(protocol.VerbAdd)
-	req.Labels, req.IPv4, req.IPv6, req.Pools = c.labels, c.ipv4, c.ipv6, c.pools
+	req.Labels, req.ServiceAccount, req.Ports = c.labels, c.serviceAccount, c.ports
+	req.IPv4, req.IPv6, req.Pools = c.ipv4, c.ipv6, c.pools
 	// A note of an earlier DEL of the same container would undo this ADD later.
 	if err := c.spool.take(req); err != nil {
 		return err

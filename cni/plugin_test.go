@@ -105,7 +105,10 @@ func TestAddAsks(t *testing.T) {
 	b := newBench(t)
 	b.agent.start(t)
 	b.conf["ipam"] = map[string]any{"assign_ipv6": true, "ipv4_pools": []string{"blue"}, "ipv6_pools": []string{"fd00::/48"}}
-	b.conf["args"] = map[string]any{"cni": map[string]any{"labels": []map[string]string{{"key": "app", "value": "web"}}}}
+	b.conf["args"] = map[string]any{"cni": map[string]any{
+		"labels": []map[string]string{{"key": "app", "value": "web"}}, "serviceAccount": "web",
+		"ports": []map[string]any{{"name": "http", "protocol": "TCP", "port": 8080}},
+	}}
 	args := b.args(t, "c1", "web")
 	if err := b.plugin.Funcs(t.Context()).Add(args); err != nil {
 		t.Fatal(err)
@@ -113,11 +116,13 @@ func TestAddAsks(t *testing.T) {
 	want := protocol.Request{
 		Verb: "ADD", ContainerID: "c1", Interface: "eth0", Netns: args.Netns, Namespace: "default", Pod: "web", Network: "net",
 		Labels: map[string]string{"app": "web"}, IPv4: true, IPv6: true, Pools: []string{"blue", "fd00::/48"},
+		ServiceAccount: "web", Ports: []protocol.Port{{Name: "http", Protocol: "TCP", Port: 8080}},
 	}
 	if diff := cmp.Diff(want, b.agent.asked[0]); diff != "" {
 		t.Errorf("ADD (-want +got):\n%s", diff)
 	}
 	want.Verb, want.Labels, want.IPv4, want.IPv6, want.Pools = "READY", nil, false, false, nil
+	want.ServiceAccount, want.Ports = "", nil
 	if diff := cmp.Diff(want, b.agent.asked[1]); diff != "" {
 		t.Errorf("READY (-want +got):\n%s", diff)
 	}

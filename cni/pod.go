@@ -55,14 +55,18 @@ func parsePod(args *skel.CmdArgs) (pod, error) {
 		return pod{}, invalidArgs("unknown keys %s, and IgnoreUnknown is not set", strings.Join(unknown, ", "))
 	}
 	// Names become part of file names, link aliases and resources.
-	name := regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$`)
-	if p.namespace != "" && !name.MatchString(p.namespace) {
+	if p.namespace != "" && !isName(p.namespace) {
 		return pod{}, invalidArgs("K8S_POD_NAMESPACE: %q is no name of a namespace", p.namespace)
 	}
-	if p.name != p.containerID && !name.MatchString(p.name) {
+	if p.name != p.containerID && !isName(p.name) {
 		return pod{}, invalidArgs("K8S_POD_NAME: %q is no name of a pod", p.name)
 	}
 	return p, nil
+}
+
+// isName says whether it is a name of Kubernetes (RFC 1123).
+func isName(name string) bool {
+	return regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$`).MatchString(name)
 }
 
 func invalidArgs(format string, args ...any) error {

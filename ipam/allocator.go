@@ -64,6 +64,9 @@ type Request struct {
 	Netns     string
 	Network   string
 	Labels    map[string]string
+
+	ServiceAccount string
+	Ports          []NamedPort
 }
 
 // Allocator gives the addresses that the node holds to its pods. Its methods may

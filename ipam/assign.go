@@ -264,6 +264,7 @@ func (a *Allocator) pick(r Request, demands []*demand) *entry {
 	e := &entry{busy: make(chan struct{}), Assignment: Assignment{
 		Handle: r.Handle, Namespace: r.Namespace, Pod: r.Pod, HostLink: r.HostLink,
 		Netns: r.Netns, Network: r.Network, Labels: maps.Clone(r.Labels),
+		ServiceAccount: r.ServiceAccount, Ports: slices.Clone(r.Ports),
 	}}
 	now := time.Now()
 	var picked []*slot

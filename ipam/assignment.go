@@ -39,6 +39,16 @@ type Assignment struct {
 	Netns     string // path of the pod's network namespace
 	Network   string // name of the CNI network that asked
 	Labels    map[string]string
+	// ServiceAccount is the name of the pod's; "" if the runtime did not say.
+	ServiceAccount string
+	Ports          []NamedPort
+}
+
+// NamedPort is a port that a pod has a name for.
+type NamedPort struct {
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"` // TCP, UDP or SCTP
+	Port     uint16 `json:"port"`
 }
 
 // Addrs returns the addresses, IPv4 first.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 )
 
 func assignment(id, addrs string) Assignment {
-	as := Assignment{Handle: Handle{ContainerID: id, Interface: "eth0"}, Namespace: "default", Pod: id, Labels: map[string]string{"app": "web"}}
+	as := Assignment{Handle: Handle{ContainerID: id, Interface: "eth0"}, Namespace: "default", Pod: id, Labels: map[string]string{"app": "web"},
+		ServiceAccount: "web", Ports: []NamedPort{{Name: "http", Protocol: "TCP", Port: 8080}, {Name: "dns", Protocol: "UDP", Port: 53}}}
 	for _, text := range strings.Fields(addrs) {
 		if ip := netip.MustParseAddr(text); ip.Is4() {
 			as.IPv4 = ip
@@ -74,6 +76,29 @@ func TestJournalKeepsWhatItAccepted(t *testing.T) {
 		if fi, err := os.Stat(path); err != nil || fi.Mode() != want {
 			t.Errorf("%s: %v, %v; want %v", path, fi.Mode(), err, want)
 		}
+	}
+}
+
+// TestJournalOfBefore holds that records which know nothing of service accounts and
+// ports are read as those of pods that have none.
+func TestJournalOfBefore(t *testing.T) {
+	const lines = `{"journal":1}
+{"use":{"containerID":"c1","interface":"eth0","ipv4":"10.0.0.1","namespace":"default","pod":"a","labels":{"app":"web"}}}
+`
+	var text []byte
+	for line := range strings.Lines(lines) {
+		sum := crc32.Checksum([]byte(strings.TrimSuffix(line, "\n")), castagnoli)
+		text = fmt.Appendf(text, "%08x %s", sum, line)
+	}
+	path := filepath.Join(t.TempDir(), "journal")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := Assignment{Handle: Handle{ContainerID: "c1", Interface: "eth0"}, IPv4: netip.MustParseAddr("10.0.0.1"),
+		Namespace: "default", Pod: "a", Labels: map[string]string{"app": "web"}}
+	j := mustOpen(t, osDisk{}, path)
+	if d := cmp.Diff(map[Handle]Assignment{want.Handle: want}, j.state.uses, sameAddrs); d != "" || j.harm != nil {
+		t.Errorf("harm %v (-want +got):\n%s", j.harm, d)
 	}
 }
 

@@ -37,6 +37,9 @@ type useRecord struct {
 	Netns       string            `json:"netns,omitempty"`
 	Network     string            `json:"network,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
+	// Not in records of versions before policies.
+	ServiceAccount string      `json:"serviceAccount,omitempty"`
+	Ports          []NamedPort `json:"ports,omitempty"`
 }
 
 // freeRecord says that a container uses nothing any more, and since when which
@@ -52,6 +55,7 @@ func use(a Assignment) record {
 	return record{Use: &useRecord{
 		ContainerID: a.ContainerID, Interface: a.Interface, IPv4: a.IPv4, IPv6: a.IPv6,
 		Namespace: a.Namespace, Pod: a.Pod, HostLink: a.HostLink, Netns: a.Netns, Network: a.Network, Labels: a.Labels,
+		ServiceAccount: a.ServiceAccount, Ports: a.Ports,
 	}}
 }
 
@@ -63,6 +67,7 @@ func (u *useRecord) assignment() Assignment {
 	return Assignment{
 		Handle: Handle{ContainerID: u.ContainerID, Interface: u.Interface}, IPv4: u.IPv4, IPv6: u.IPv6,
 		Namespace: u.Namespace, Pod: u.Pod, HostLink: u.HostLink, Netns: u.Netns, Network: u.Network, Labels: u.Labels,
+		ServiceAccount: u.ServiceAccount, Ports: u.Ports,
 	}
 }
 

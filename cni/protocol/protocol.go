@@ -44,6 +44,10 @@ type Request struct {
 	// Labels are the pod's, where the runtime hands them on (CNI conventions,
 	// args.cni.labels).
 	Labels map[string]string `json:"labels,omitempty"`
+	// ServiceAccount is the name of the pod's, and Ports are those that it has names
+	// for, where the runtime hands them on (args.cni.serviceAccount, args.cni.ports).
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	Ports          []Port `json:"ports,omitempty"`
 	// IPv4 and IPv6 ask for an address of the family. Neither: one of each family
 	// that has a pool.
 	IPv4 bool `json:"ipv4,omitempty"`
@@ -57,6 +61,13 @@ type Request struct {
 	// TimeoutMillis is how long the caller waits for the answer; Client sets it
 	// from its context, and Serve gives the handler a context that ends before.
 	TimeoutMillis int64 `json:"timeoutMillis,omitempty"`
+}
+
+// Port is a port that a pod has a name for.
+type Port struct {
+	Name     string `json:"name"`
+	Protocol string `json:"protocol"` // TCP, UDP or SCTP
+	Port     uint16 `json:"port"`
 }
 
 // Sandbox is a container's interface.

@@ -51,6 +51,7 @@ func TestCall(t *testing.T) {
 	full := Request{
 		Verb: VerbAdd, ContainerID: "c1", Interface: "eth0", Netns: "/proc/1/ns/net", Namespace: "ns", Pod: "p",
 		Labels: map[string]string{"a": "b\n\"c\""}, IPv4: true, IPv6: true, Pools: []string{"blue", "10.0.0.0/8"}, Network: "net",
+		ServiceAccount: "web", Ports: []Port{{Name: "http", Protocol: "TCP", Port: 8080}, {Name: "dns", Protocol: "UDP", Port: 53}},
 		Valid: []Sandbox{{ContainerID: "c2", Interface: "eth0"}},
 	}
 	both := Response{IPv4: netip.MustParseAddr("10.0.0.1"), IPv6: netip.MustParseAddr("fd00::1"), HostLink: "cairn0123456789", MTU: 1450}
