@@ -5,7 +5,10 @@
 //	model.go     the internal form
 //	labels.go    what selectors see of an endpoint
 //	convert*.go  resources to the internal form
-//	evaluate.go  the reference model, straight from the meaning
+//	evaluate.go  the reference model, straight from the meaning: one endpoint decides
+//	match.go     which packets a rule matches
+//	order.go     which policies are asked, and in which order
+//	path.go      the reference model of a packet's whole way
 //	compile*.go  the internal form to sets, elements and chains
 //
 // It guarantees that all is pure: values in, values out. It leaves to agent/calc
@@ -13,6 +16,7 @@
 package policy
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 
@@ -86,6 +90,18 @@ const (
 	PreDNAT
 )
 
+func (ph Phase) String() string {
+	switch ph {
+	case Forward:
+		return "forward"
+	case Untracked:
+		return "untracked"
+	case PreDNAT:
+		return "preDNAT"
+	}
+	return "normal"
+}
+
 // Policy is a policy, of whichever kind. It is immutable.
 type Policy struct {
 	ID
@@ -108,15 +124,10 @@ type Policy struct {
 	Fault string
 }
 
-// Compare orders the policies of a tier: by order, kind, namespace, name.
+// Compare orders the policies of a tier: by order, kind, namespace, name. A staged one
+// has the place that it would have when enforced.
 func Compare(a, b *Policy) int {
-	switch {
-	case a.Order < b.Order:
-		return -1
-	case a.Order > b.Order:
-		return 1
-	}
-	return a.ID.compare(b.ID)
+	return cmp.Or(cmp.Compare(a.Order, b.Order), a.enforced().compare(b.enforced()), a.ID.compare(b.ID))
 }
 
 // Rule matches packets for which everything it names is so.
@@ -219,4 +230,16 @@ type World struct {
 	ServiceAccounts map[ID]map[string]string
 	// Services holds what is behind each Service, by ID without kind.
 	Services map[ID][]ServiceEndpoint
+	// FailSafe, by Direction, is what policies can't deny at host endpoints.
+	FailSafe [2][]FailSafe
+}
+
+// FailSafe are connections with a port that stay possible at host endpoints whatever
+// their policies: those that come in to the port, or go out to it. Forwarded traffic is
+// none of it.
+type FailSafe struct {
+	Protocol uint8
+	// Net holds the address at the other end; the zero Prefix: any address.
+	Net  netip.Prefix
+	Port uint16 // of the end that the connection goes to
 }
