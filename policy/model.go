@@ -4,6 +4,8 @@
 //
 //	model.go     the internal form
 //	labels.go    what selectors see of an endpoint
+//	selection.go which endpoints selectors choose, kept up to date
+//	members.go   the addresses, nets and ports these have, kept up to date
 //	convert*.go  resources to the internal form
 //	evaluate.go  the reference model, straight from the meaning: one endpoint decides
 //	match.go     which packets a rule matches
@@ -11,8 +13,9 @@
 //	path.go      the reference model of a packet's whole way
 //	compile*.go  the internal form to sets, elements and chains
 //
-// It guarantees that all is pure: values in, values out. It leaves to agent/calc
-// where the values come from, and to kernel how rules get into the kernel.
+// It guarantees that all is pure: values in, values out; Selection and Members keep
+// what came in, and do nothing else. It leaves to agent/calc where the values come
+// from, and to kernel how rules get into the kernel.
 package policy
 
 import (
