@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -203,5 +204,43 @@ func (w *memberWatch) change(add, remove content, edits Edits) {
 	}
 	for _, p := range w.ports {
 		p.change(add, remove, edits)
+	}
+}
+
+// Prefixes yields the addresses and wider nets that a watched selector stands for, as
+// they were told.
+func (m *Members) Prefixes(s *selector.Selector) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		w := m.watches[s.String()]
+		if w == nil || w.addresses == nil {
+			return
+		}
+		for a := range w.addresses.addrs {
+			if !yield(wholeAddr(a)) {
+				return
+			}
+		}
+		for _, p := range w.addresses.nets.widest() {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// Ports yields what watched named ports stand for, as it was told.
+func (m *Members) Ports(of NamedPorts) iter.Seq[netip.AddrPort] {
+	return func(yield func(netip.AddrPort) bool) {
+		w := m.watches[of.Selector]
+		if w == nil {
+			return
+		}
+		if i := w.find(of); i >= 0 {
+			for at := range w.ports[i].at {
+				if !yield(at) {
+					return
+				}
+			}
+		}
 	}
 }

@@ -198,6 +198,8 @@ type Endpoint struct {
 	Addrs []netip.Addr
 	Nets  []netip.Prefix // of network sets; they may overlap
 	Ports []NamedPort
+	// Sources are ranges from which a pod may send besides its addresses.
+	Sources []netip.Prefix
 }
 
 // NamedPort is a port that an endpoint has a name for.

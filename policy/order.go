@@ -38,21 +38,20 @@ type TierPolicies struct {
 // be allowed by others.
 func (w *World) Concerning(e *Endpoint, d Direction, ph Phase) []TierPolicies {
 	tiers := slices.SortedFunc(slices.Values(w.Tiers), CompareTiers)
-	lost := Tier{Order: math.Inf(-1), Default: Deny}
 	byTier := make(map[string][]*Policy)
 	for _, p := range w.Policies {
 		name := p.Tier
 		if !slices.ContainsFunc(tiers, func(t Tier) bool { return t.Name == name }) {
 			lostPolicy := *p
 			lostPolicy.Fault = cmp.Or(p.Fault, "there is no tier "+name)
-			p, name = &lostPolicy, lost.Name
+			p, name = &lostPolicy, lostTier.Name
 		}
 		if w.concerns(p, e, d, ph) {
 			byTier[name] = append(byTier[name], p)
 		}
 	}
 	var out []TierPolicies
-	for _, t := range append([]Tier{lost}, tiers...) {
+	for _, t := range append([]Tier{lostTier}, tiers...) {
 		if policies := byTier[t.Name]; len(policies) > 0 {
 			slices.SortFunc(policies, Compare)
 			out = append(out, TierPolicies{t, policies})
@@ -61,18 +60,27 @@ func (w *World) Concerning(e *Endpoint, d Direction, ph Phase) []TierPolicies {
 	return out
 }
 
+// lostTier is the tier of policies that name one that does not exist.
+var lostTier = Tier{Order: math.Inf(-1), Default: Deny}
+
 // concerns says whether a policy is enforced for an endpoint, in a direction and phase.
-// One that has a Fault is about both directions, whatever it was to apply to.
 func (w *World) concerns(p *Policy, e *Endpoint, d Direction, ph Phase) bool {
+	return p.enforcedFor(e.Kind, d, ph) && p.Selector.Matches(w.labelsOf(e))
+}
+
+// enforcedFor says whether a policy is enforced for endpoints of a kind that it
+// selects, in a direction and phase. One that has a Fault is about both directions,
+// whatever it was to apply to.
+func (p *Policy) enforcedFor(kind string, d Direction, ph Phase) bool {
 	switch {
 	case p.Staged || !p.in(ph):
 		return false
-	case e.Kind != KindHost && (e.Kind != KindPod || ph != Normal):
+	case kind != KindHost && (kind != KindPod || ph != Normal):
 		return false
 	case ph == PreDNAT && d == Egress: // nothing leaves before it is translated
 		return false
 	}
-	return (p.Applies[d] || p.Fault != "") && p.Selector.Matches(w.labelsOf(e))
+	return p.Applies[d] || p.Fault != ""
 }
 
 // in says whether a policy is enforced in a phase. What applies to forwarded traffic

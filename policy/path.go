@@ -106,14 +106,17 @@ func (y *way) leave(host *Endpoint, forwarded bool) {
 }
 
 // come checks what comes to a node by a host endpoint. What is allowed before
-// connections are tracked is not asked about again before translation, and what is
-// allowed before either is not asked about again at the host; forwarded packets are.
+// connections are tracked is not asked about again at the host; forwarded packets are.
+// What is allowed before translation only is asked about again.
 func (y *way) come(host *Endpoint, forwarded bool) {
-	allowed := y.check(host, Ingress, Untracked) == Allow || y.check(host, Ingress, PreDNAT) == Allow
+	untracked := y.check(host, Ingress, Untracked)
+	if untracked != Allow {
+		y.check(host, Ingress, PreDNAT)
+	}
 	switch {
 	case forwarded:
 		y.check(host, Ingress, Forward)
-	case !allowed:
+	case untracked != Allow:
 		y.check(host, Ingress, Normal)
 	}
 }
@@ -183,14 +186,26 @@ func (e *Endpoint) hasAny(addrs []netip.Addr) bool {
 	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(e.Addrs, a) })
 }
 
-// HostEndpointOf returns the host endpoint that covers a link of a node, or nil: the one
+// HostEndpointOf returns the host endpoint that covers a link of a node, or nil: see
+// Covering.
+func (w *World) HostEndpointOf(node, link string, linkAddrs []netip.Addr) *Endpoint {
+	var hosts []*Endpoint
+	for _, e := range w.Endpoints {
+		if e.Kind == KindHost && e.Node == node {
+			hosts = append(hosts, e)
+		}
+	}
+	return Covering(hosts, link, linkAddrs)
+}
+
+// Covering returns which of the host endpoints of a node covers a link, or nil: the one
 // that names the link; else one that names none and has one of the link's addresses;
 // else the one for AnyLink. One that names a link, or AnyLink, is never found by its
 // addresses. Of several the one with the lowest name is taken. Links of pods have none:
 // don't ask for them.
-func (w *World) HostEndpointOf(node, link string, linkAddrs []netip.Addr) *Endpoint {
+func Covering(hosts []*Endpoint, link string, linkAddrs []netip.Addr) *Endpoint {
 	of := func(is func(*Endpoint) bool) *Endpoint {
-		return w.first(func(e *Endpoint) bool { return e.Kind == KindHost && e.Node == node && is(e) })
+		return (&World{Endpoints: hosts}).first(is)
 	}
 	return cmp.Or(
 		of(func(e *Endpoint) bool { return e.Link == link }),

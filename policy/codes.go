@@ -1,0 +1,141 @@
+package policy
+
+import (
+	"cairn.network/cairn/kernel"
+)
+
+// codeKey names the rules that a policy is compiled to. Those before connection
+// tracking allow in another way.
+type codeKey struct {
+	policy    ID
+	direction Direction
+	untracked bool
+}
+
+// code is a policy's rules of one direction as the kernel gets them. It is there
+// while a list asks for it.
+type code struct {
+	key    codeKey
+	policy *Policy
+	chain  string
+	rules  []kernel.Rule
+	// inline says that the rules stand in the lists themselves: what passes leaves two
+	// chains at once, which no rule can say of a chain that it was called from.
+	inline  bool
+	refs    int
+	lookups map[string]lookup
+	watched watched // what in the sets the rules depend on
+}
+
+// allowUntracked is the chain to which rules before connection tracking go that
+// allow.
+const allowUntracked = "host/untracked"
+
+// code returns a policy's rules, with one more asking for them.
+func (c *Compiler) code(p *Policy, d Direction, untracked bool) *code {
+	k := codeKey{p.ID, d, untracked}
+	it := c.codes[k]
+	if it == nil {
+		it = &code{key: k, policy: p, chain: chainOf(p, d)}
+		if untracked {
+			it.chain = "untracked/" + it.chain
+		}
+		c.codes[k] = it
+		c.recode(it)
+	} else if it.policy != p {
+		it.policy = p
+		c.recode(it)
+	}
+	it.refs++
+	return it
+}
+
+// release takes back that somebody asks for the rules.
+func (c *Compiler) release(it *code) {
+	if it.refs--; it.refs > 0 {
+		return
+	}
+	delete(c.codes, it.key)
+	delete(c.dirtyCodes, it)
+	c.chains.Delete(it.chain)
+	c.active.Delete(it.chain)
+	for name := range it.lookups {
+		c.sets.unneed(name)
+	}
+	was := it.watched
+	it.watched = watched{}
+	c.sets.unwatch(it, was)
+}
+
+// recode compiles a policy's rules.
+func (c *Compiler) recode(it *code) {
+	rc := c.sets.compiler()
+	var rules []kernel.Rule
+	inline := false
+	for i, r := range it.policy.Rules[it.key.direction] {
+		inline = inline || r.Action == Pass
+		for _, k := range rc.rule(r) {
+			rules = append(rules, c.act(k, r.Action, Logged{r.Action, it.chain, i}, it.key.untracked))
+		}
+	}
+	if it.policy.Fault != "" {
+		rules = []kernel.Rule{c.act(kernel.Rule{}, Deny, Logged{Deny, it.chain, -1}, it.key.untracked)}
+	}
+	was := it.lookups
+	it.lookups = rc.lookups
+	for _, l := range it.lookups {
+		c.sets.need(l)
+	}
+	for name := range was {
+		c.sets.unneed(name)
+	}
+	c.sets.rewatch(it, rc)
+	moved := it.inline != inline && it.rules != nil
+	it.rules, it.inline = rules, inline
+	if inline {
+		c.chains.Delete(it.chain)
+	} else {
+		c.chains.Set(it.chain, kernel.Chain{Rules: kernel.RulesOf(rules...)})
+	}
+	c.active.Set(it.chain, it.policy)
+	if inline || moved {
+		c.usersOf(it)
+	}
+}
+
+// usersOf has the endpoints listed anew whose lists hold a policy's rules.
+func (c *Compiler) usersOf(it *code) {
+	for id, l := range c.locals {
+		for _, held := range l.lists {
+			if held.holds(it) {
+				c.dirtyLocals[id] = true
+			}
+		}
+	}
+}
+
+// act returns the rule that does with what k matches what an action says.
+func (c *Compiler) act(k kernel.Rule, a Action, l Logged, untracked bool) kernel.Rule {
+	k.Counter, k.Comment = true, comment(l.Rule)
+	switch a {
+	case Allow:
+		k.Verdict = kernel.Accept
+		if untracked {
+			k.Verdict, k.Target = kernel.Goto, allowUntracked
+			break // every packet would be logged, not the first of a connection
+		}
+		k.Log = &kernel.Log{Group: GroupAllowed, Prefix: l.Prefix()}
+	case Deny:
+		k.Verdict = kernel.Drop
+		k.Log = &kernel.Log{Group: GroupDenied, Prefix: l.Prefix()}
+	case Pass:
+		k.Verdict = kernel.Return
+	case Log:
+		k.Verdict = kernel.Continue
+		k.Log = &kernel.Log{Group: GroupLogged, Prefix: l.Prefix()}
+		if c.settings.LogRate > 0 {
+			k.Limit = &kernel.Limit{Rate: c.settings.LogRate, Burst: c.settings.LogBurst}
+		}
+	}
+	return k
+}

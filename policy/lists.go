@@ -1,0 +1,217 @@
+package policy
+
+import (
+	"slices"
+
+	"cairn.network/cairn/kernel"
+)
+
+// local is an endpoint of this node.
+type local struct {
+	endpoint *Endpoint
+	lists    []*list  // that it holds
+	entries  []string // that lead to them
+}
+
+// list is the chain of an ordered list of policies. Endpoints with the same list share
+// it: its name stands for what is in it. It is there while somebody holds it.
+type list struct {
+	chain string
+	refs  int
+	codes []*code
+	lists []*list // that it jumps to
+}
+
+// holds says whether a policy's rules are in the list.
+func (l *list) holds(it *code) bool {
+	return slices.Contains(l.codes, it) || slices.ContainsFunc(l.lists, func(in *list) bool { return in.holds(it) })
+}
+
+// drop takes back that somebody holds a list.
+func (c *Compiler) drop(l *list) {
+	if l.refs--; l.refs > 0 {
+		return
+	}
+	delete(c.lists, l.chain)
+	c.chains.Delete(l.chain)
+	for _, it := range l.codes {
+		c.release(it)
+	}
+	for _, in := range l.lists {
+		c.drop(in)
+	}
+}
+
+// hold returns the list with this chain, made by build if nobody holds it yet.
+func (c *Compiler) hold(chain string, codes []*code, lists []*list, build func() kernel.Chain) *list {
+	l := c.lists[chain]
+	if l != nil { // it holds its own already
+		for _, it := range codes {
+			c.release(it)
+		}
+		for _, in := range lists {
+			c.drop(in)
+		}
+	} else {
+		l = &list{chain: chain, codes: codes, lists: lists}
+		c.lists[chain] = l
+		c.chains.Set(chain, build())
+	}
+	l.refs++
+	return l
+}
+
+// groups returns the policies of a phase that concern an endpoint, in order.
+func (c *Compiler) groups(id ID, d Direction, ph Phase) []TierPolicies {
+	byTier := map[string][]*Policy{}
+	for s := range c.concern.Matches(id) {
+		for _, p := range c.bySelect[s.String()] {
+			if p.enforcedFor(id.Kind, d, ph) {
+				byTier[p.Tier] = append(byTier[p.Tier], p)
+			}
+		}
+	}
+	var all []TierPolicies
+	for name, ps := range byTier {
+		t, ok := c.tiers[name]
+		if !ok {
+			t, ps = lostTier, nil
+		}
+		slices.SortFunc(ps, Compare)
+		all = append(all, TierPolicies{t, ps})
+	}
+	slices.SortFunc(all, func(a, b TierPolicies) int { return CompareTiers(a.Tier, b.Tier) })
+	return slices.CompactFunc(all, func(a, b TierPolicies) bool { return a.Tier == b.Tier })
+}
+
+// tierList returns the list of a tier's policies.
+func (c *Compiler) tierList(g TierPolicies, d Direction, ph Phase) *list {
+	var codes []*code
+	parts := []string{string(g.Tier.Default), string('0' + rune(ph))}
+	for _, p := range g.Policies {
+		it := c.code(p, d, ph == Untracked)
+		codes = append(codes, it)
+		parts = append(parts, it.chain)
+		if it.inline { // the name stands for what is in the chain
+			parts = append(parts, kernel.RulesOf(it.rules...).String())
+		}
+	}
+	chain := tierChain(g.Tier.Name, digest(parts...), d)
+	return c.hold(chain, codes, nil, func() kernel.Chain {
+		var rules []kernel.Rule
+		for _, it := range codes {
+			if it.inline {
+				rules = append(rules, it.rules...)
+			} else {
+				rules = append(rules, kernel.Rule{Verdict: kernel.Jump, Target: it.chain})
+			}
+		}
+		if g.Tier.Default == Deny && (ph == Normal || ph == Forward) {
+			rules = append(rules, c.act(kernel.Rule{}, Deny, Logged{Deny, chain, -1}, false))
+		}
+		return kernel.Chain{Rules: kernel.RulesOf(rules...)}
+	})
+}
+
+// listOf returns the list of all that concerns an endpoint in a phase; nil: nothing
+// does. Head is what comes before.
+func (c *Compiler) listOf(id ID, d Direction, ph Phase, head []kernel.Rule) *list {
+	groups := c.groups(id, d, ph)
+	if len(groups) == 0 && len(head) == 0 {
+		return nil
+	}
+	var tiers []*list
+	var parts []string
+	for _, g := range groups {
+		t := c.tierList(g, d, ph)
+		tiers, parts = append(tiers, t), append(parts, t.chain)
+	}
+	if len(tiers) == 1 && len(head) == 0 {
+		return tiers[0]
+	}
+	prefix := "pods/"
+	if id.Kind == KindHost {
+		prefix = "host/"
+		parts = append(parts, kernel.RulesOf(head...).String())
+	}
+	return c.hold(prefix+digest(parts...)+"/"+d.way(), nil, tiers, func() kernel.Chain {
+		rules := slices.Clone(head)
+		for _, t := range tiers {
+			rules = append(rules, kernel.Rule{Verdict: kernel.Jump, Target: t.chain})
+		}
+		return kernel.Chain{Rules: kernel.RulesOf(rules...)}
+	})
+}
+
+// relist makes an endpoint's lists and the entries that lead to them.
+func (c *Compiler) relist(id ID) {
+	l := c.locals[id]
+	if l == nil {
+		return
+	}
+	was := *l
+	l.lists, l.entries = nil, nil
+	info := &Enforced{Endpoint: l.endpoint}
+	if id.Kind == KindHost {
+		c.listHost(l, info)
+	} else {
+		c.listPod(l)
+	}
+	for _, old := range was.lists {
+		c.drop(old)
+	}
+	for _, key := range was.entries {
+		if !slices.Contains(l.entries, key) {
+			c.chains.Delete(key)
+		}
+	}
+	for d := range Direction(2) {
+		info.Policies[d] = c.inOrder(id, d)
+	}
+	info.Entries = l.entries
+	c.enforced.Set(id, info)
+}
+
+// unlist takes everything back that was made for an endpoint.
+func (c *Compiler) unlist(l *local) {
+	for _, key := range l.entries {
+		c.chains.Delete(key)
+	}
+	for _, held := range l.lists {
+		c.drop(held)
+	}
+}
+
+// inOrder returns the policies that concern an endpoint, phase by phase.
+func (c *Compiler) inOrder(id ID, d Direction) []*Policy {
+	var all []*Policy
+	for _, ph := range []Phase{Untracked, PreDNAT, Normal, Forward} {
+		for _, g := range c.groups(id, d, ph) {
+			for _, p := range g.Policies {
+				if !slices.Contains(all, p) {
+					all = append(all, p)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// enter leads the packets of a link to a list.
+func (c *Compiler) enter(l *local, verdicts, link, chain string) {
+	key := kernel.EntryKey(verdicts, link)
+	l.entries = append(l.entries, key)
+	c.chains.Set(key, kernel.Chain{To: chain})
+}
+
+// listPod makes the lists of a pod.
+func (c *Compiler) listPod(l *local) {
+	for d := range Direction(2) {
+		chain := unconcerned
+		if all := c.listOf(l.endpoint.ID, d, Normal, nil); all != nil {
+			l.lists = append(l.lists, all)
+			chain = all.chain
+		}
+		c.enter(l, podMaps[d], l.endpoint.Link, chain)
+	}
+}

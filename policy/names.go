@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Groups to which rules log (NFLOG, nfnetlink_log of the kernel). Nobody need
+// listen.
+const (
+	GroupLogged  uint16 = 202 // packets that a rule with action Log matched
+	GroupDenied  uint16 = 203 // packets that were denied
+	GroupAllowed uint16 = 204 // first packets of connections that were allowed
+)
+
+// maxName bounds the name of a chain, in bytes, so that it fits into the prefix of
+// a log (Prefix).
+const maxName = 100
+
+// maxPart bounds a part of such a name.
+const maxPart = 60
+
+// abbreviations are how names of chains begin, by the policy's kind.
+var abbreviations = map[string]string{
+	"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp",
+	"KubernetesNetworkPolicy": "knp", "ClusterNetworkPolicy": "cnp",
+	"StagedNetworkPolicy": "snp", "StagedGlobalNetworkPolicy": "sgnp",
+}
+
+// digest returns a short text that stands for the parts.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+}
+
+// way is how the name of a chain ends.
+func (d Direction) way() string {
+	if d == Egress {
+		return "out"
+	}
+	return "in"
+}
+
+// chainOf returns the name of the chain that holds a policy's rules. Untracked
+// ones are others.
+func chainOf(p *Policy, d Direction) string {
+	parts := []string{abbreviations[p.Kind]}
+	if p.Namespace != "" {
+		parts = append(parts, p.Namespace)
+	}
+	name := strings.Join(append(parts, p.Name, d.way()), "/")
+	if len(name) <= maxName && p.Name != "" {
+		return name
+	}
+	cut := p.Name[:min(maxPart, len(p.Name))]
+	return strings.Join([]string{parts[0], cut, digest(p.Kind, p.Namespace, p.Name), d.way()}, "/")
+}
+
+// tierChain returns the name of the chain of a tier's policies; what names their
+// list.
+func tierChain(tier, list string, d Direction) string {
+	if tier == "" {
+		tier = "lost"
+	}
+	return strings.Join([]string{"tier", tier[:min(maxPart, len(tier))], list, d.way()}, "/")
+}
+
+// Logged is what the prefix of a log says of a packet.
+type Logged struct {
+	Action Action // Allow, Deny or Log
+	// Chain is the policy's, or the tier's whose default action it was.
+	Chain string
+	Rule  int // index in the policy; -1: the tier's default action
+}
+
+// letters are how prefixes begin.
+var letters = map[Action]string{Allow: "A", Deny: "D", Log: "L"}
+
+// Prefix returns the text with which a rule logs: up to 127 bytes.
+func (l Logged) Prefix() string {
+	return letters[l.Action] + " " + l.Chain + " " + comment(l.Rule)
+}
+
+// ParsePrefix returns what Prefix wrote, and false for any other text.
+func ParsePrefix(text string) (l Logged, ok bool) {
+	f := strings.Split(strings.TrimRight(text, " \x00"), " ")
+	if len(f) != 3 {
+		return l, false
+	}
+	for action, letter := range letters {
+		if letter == f[0] {
+			l.Action = action
+		}
+	}
+	l.Chain = f[1]
+	l.Rule, ok = ruleOf(f[2])
+	return l, ok && l.Action != ""
+}
+
+// comment returns the comment of what a policy's rule was compiled to: the rule's
+// index in the policy, or "-" for a tier's default action.
+func comment(rule int) string {
+	if rule < 0 {
+		return "-"
+	}
+	return strconv.Itoa(rule)
+}
+
+// ruleOf is the reverse of comment.
+func ruleOf(text string) (int, bool) {
+	if text == "-" {
+		return -1, true
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n >= 0
+}
