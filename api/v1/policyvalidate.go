@@ -160,7 +160,7 @@ func (e *EntityRule) validPorts(at *field.Path, p *Protocol) field.ErrorList {
 		ports []Port
 	}{{"ports", e.Ports}, {"notPorts", e.NotPorts}} {
 		at := at.Child(list.name)
-		if len(list.ports) > 0 && (p == nil || !p.hasPorts()) {
+		if len(list.ports) > 0 && (p == nil || !p.HasPorts()) {
 			errs = append(errs, field.Forbidden(at, "may be set together with protocol TCP, UDP, SCTP or UDPLite only"))
 		}
 		if len(list.ports) > maxPorts {

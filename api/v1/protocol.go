@@ -57,8 +57,8 @@ func (p Protocol) Number() uint8 {
 	return uint8(n)
 }
 
-// hasPorts says whether packets of the protocol have ports.
-func (p Protocol) hasPorts() bool {
+// HasPorts says whether packets of the protocol have ports.
+func (p Protocol) HasPorts() bool {
 	switch p.Number() {
 	case protoTCP, protoUDP, protoSCTP, protoUDPLite:
 		return true
@@ -229,7 +229,7 @@ func validPorts(at *field.Path, ports []NamedPort) field.ErrorList {
 
 // validPortProtocol checks a protocol that must have ports.
 func validPortProtocol(at *field.Path, p Protocol) field.ErrorList {
-	if !p.hasPorts() {
+	if !p.HasPorts() {
 		return field.ErrorList{field.Invalid(at, string(p), "must be TCP, UDP, SCTP or UDPLite: others have no ports")}
 	}
 	return nil
