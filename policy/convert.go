@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,15 +63,14 @@ func (p *Policy) Faulty(reason string) *Policy {
 	return &c
 }
 
-// Place returns the policy as it is among these tiers: in the tier DefaultTier, with
-// a fault, if its own is none of them.
+// Place returns the policy as it is among these tiers: with a fault, if its own is none
+// of them.
 func Place(p *Policy, tiers []Tier) (*Policy, []v1.Issue) {
 	if slices.ContainsFunc(tiers, func(t Tier) bool { return t.Name == p.Tier }) {
 		return p, nil
 	}
 	reason := fmt.Sprintf("spec.tier: there is no tier %q", p.Tier)
 	c := p.Faulty(join(p.Fault, reason))
-	c.Tier = v1.DefaultTier
 	return c, p.Faulty(reason).issues()
 }
 
@@ -262,9 +260,4 @@ func BuiltinTiers() []Tier {
 		all = append(all, FromTier(t))
 	}
 	return all
-}
-
-// CompareTiers orders tiers: by order, then name.
-func CompareTiers(a, b Tier) int {
-	return cmp.Or(cmp.Compare(a.Order, b.Order), strings.Compare(a.Name, b.Name))
 }

@@ -116,7 +116,7 @@ func TestPlace(t *testing.T) {
 		t.Errorf("in its tier it became %v, %v", same, issues)
 	}
 	got, issues := Place(p, BuiltinTiers())
-	want := &Policy{ID: p.ID, Tier: "default", Selector: p.Selector, Applies: [2]bool{true, true}, Fault: `spec.tier: there is no tier "x"`}
+	want := &Policy{ID: p.ID, Tier: "x", Selector: p.Selector, Applies: [2]bool{true, true}, Fault: `spec.tier: there is no tier "x"`}
 	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 		t.Errorf("without its tier (-want +got):\n%s", diff)
 	}

@@ -8,13 +8,6 @@ import (
 	"cairn.network/cairn/selector"
 )
 
-// Protocols of Services (iana.org/assignments/protocol-numbers).
-const (
-	protoTCP  = 6
-	protoUDP  = 17
-	protoSCTP = 132
-)
-
 // FromClusterNetworkPolicy returns the policy in its internal form, and what is wrong
 // with it. A rule that can't be enforced fails closed as its API wants it: one that
 // accepts is left out, any other denies all.

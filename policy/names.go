@@ -99,7 +99,7 @@ func ParsePrefix(text string) (l Logged, ok bool) {
 		}
 	}
 	l.Chain = f[1]
-	l.Rule, ok = ruleOf(f[2])
+	l.Rule, ok = ruleIn(f[2])
 	return l, ok && l.Action != ""
 }
 
@@ -112,8 +112,8 @@ func comment(rule int) string {
 	return strconv.Itoa(rule)
 }
 
-// ruleOf is the reverse of comment.
-func ruleOf(text string) (int, bool) {
+// ruleIn is the reverse of comment.
+func ruleIn(text string) (int, bool) {
 	if text == "-" {
 		return -1, true
 	}

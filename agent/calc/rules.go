@@ -1,0 +1,42 @@
+package calc
+
+import (
+	"cairn.network/cairn/immutable"
+	"cairn.network/cairn/kernel"
+	"cairn.network/cairn/policy"
+)
+
+// rules is all that is in the table of nftables: what protects tunnels and translates
+// addresses, and what policies say. No name is in both.
+type rules struct {
+	protection protection
+	enforced   policy.Output
+
+	sets     immutable.Map[string, kernel.Set]
+	elements immutable.Map[kernel.Element, struct{}]
+	chains   immutable.Map[string, kernel.Chain]
+}
+
+// of returns the rules of both, made of the last ones: the cost is that of what
+// changed.
+func (r rules) of(p protection, e policy.Output) rules {
+	return rules{
+		protection: p, enforced: e,
+		sets:     joined(joined(r.sets, r.protection.sets, p.sets), r.enforced.Sets, e.Sets),
+		elements: joined(joined(r.elements, r.protection.elements, p.elements), r.enforced.Elements, e.Elements),
+		chains:   joined(joined(r.chains, r.protection.chains, p.chains), r.enforced.Chains, e.Chains),
+	}
+}
+
+// joined returns all, in which a part has changed from was to is.
+func joined[K, V comparable](all, was, is immutable.Map[K, V]) immutable.Map[K, V] {
+	edit := all.Edit()
+	for k := range immutable.Diff(was, is) {
+		if v, ok := is.Get(k); ok {
+			edit.Set(k, v)
+		} else {
+			edit.Delete(k)
+		}
+	}
+	return edit.Map()
+}
