@@ -18,9 +18,9 @@ type Settings struct {
 	PodsToHost Action
 	// FailSafe is what host endpoints always let in and out, by Direction.
 	FailSafe [2][]FailSafe
-	// Tunnels match the encapsulated packets between nodes, by Direction; host endpoints
-	// let them pass. What is inside is policed as any packet.
-	Tunnels [2]kernel.Rules
+	// Tunnels accept the encapsulated packets between nodes at host endpoints. What is
+	// inside is policed as any packet.
+	Tunnels kernel.Rules
 }
 
 // Output is what a node's rules are, and why.

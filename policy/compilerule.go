@@ -9,12 +9,13 @@ import (
 
 // alternative is what a rule may ask of one end of a packet: all of it.
 type alternative struct {
-	addrs []kernel.AddrMatch
-	ports []kernel.PortMatch
+	addrs    []kernel.AddrMatch
+	ports    []kernel.PortMatch
+	protocol uint8 // 0: whatever the rule says
 }
 
 func (a alternative) and(b alternative) alternative {
-	return alternative{append(a.addrs[:len(a.addrs):len(a.addrs)], b.addrs...), append(a.ports[:len(a.ports):len(a.ports)], b.ports...)}
+	return alternative{append(a.addrs[:len(a.addrs):len(a.addrs)], b.addrs...), append(a.ports[:len(a.ports):len(a.ports)], b.ports...), max(a.protocol, b.protocol)}
 }
 
 // each returns what is in both: one of these and one of those.
@@ -33,8 +34,9 @@ type ruleCompiler struct {
 	// hasNets says whether a selector chooses wider nets of a family just now. Only then
 	// do its rules ask for such: that is rare, and costs a rule more.
 	hasNets func(s *selector.Selector, v6 bool) bool
-	// everyPort says whether a Service has endpoints that take every port.
-	everyPort func(service ID) bool
+	// everyPort returns the protocols of which a Service has endpoints that take every
+	// port.
+	everyPort func(service ID) []uint8
 
 	lookups   map[string]lookup    // by name: the sets that the rules ask for
 	selectors []*selector.Selector // about which hasNets was asked
@@ -65,6 +67,9 @@ func (c *ruleCompiler) rule(r Rule) []kernel.Rule {
 		for _, a := range each(c.peer(r, r.Source, kernel.Source, v6), c.peer(r, r.Destination, kernel.Destination, v6)) {
 			k := base
 			k.Addrs, k.Ports = a.addrs, a.ports
+			if a.protocol != 0 {
+				k.Protocol, k.NotProtocol = a.protocol, 0
+			}
 			if len(a.addrs) == 0 {
 				k.Family = 4
 				if v6 {
@@ -137,7 +142,7 @@ func (c *ruleCompiler) peer(r Rule, p Peer, place kernel.Place, v6 bool) []alter
 		}
 	}
 	if p.Service != (ID{}) {
-		all = each(all, c.service(p.Service, place, is, one, v6))
+		all = each(all, c.service(r, p.Service, place, is, one, v6))
 	}
 	return each(all, c.ports(r, p, place, is, one, v6))
 }
@@ -148,14 +153,18 @@ func (c *ruleCompiler) nets(s *selector.Selector, v6 bool) bool {
 	return c.hasNets(s, v6)
 }
 
-func (c *ruleCompiler) service(id ID, place kernel.Place, is func(lookup, bool) kernel.AddrMatch, one func(kernel.AddrMatch) alternative, v6 bool) []alternative {
+func (c *ruleCompiler) service(r Rule, id ID, place kernel.Place, is func(lookup, bool) kernel.AddrMatch, one func(kernel.AddrMatch) alternative, v6 bool) []alternative {
 	if place == kernel.Source {
 		return []alternative{one(is(behind(id, false, v6), false))}
 	}
 	chosen := []alternative{one(is(behind(id, true, v6), false))}
 	c.services = append(c.services, id)
-	if c.everyPort(id) {
-		chosen = append(chosen, one(is(everyPort(id, v6), false)))
+	for _, protocol := range c.everyPort(id) {
+		if (r.Protocol == 0 || r.Protocol == protocol) && r.NotProtocol != protocol {
+			a := one(is(everyPort(id, protocol, v6), false))
+			a.protocol = protocol
+			chosen = append(chosen, a)
+		}
 	}
 	return chosen
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"net/netip"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -17,6 +18,7 @@ func FromWorkloadEndpoint(o *v1.WorkloadEndpoint) *Endpoint {
 	return &Endpoint{
 		ID: idOf(o), Labels: o.Labels, ServiceAccount: o.Spec.ServiceAccountName, Node: o.Spec.Node,
 		Link: o.Spec.InterfaceName, Addrs: o.Addrs(), Ports: fromNamedPorts(o.Spec.Ports),
+		Sources: o.AllowedSourcePrefixes(),
 	}
 }
 
@@ -114,4 +116,21 @@ func slicePort(p discoveryv1.EndpointPort) (ServiceEndpoint, bool) {
 	}
 	e.Port = uint16(*p.Port)
 	return e, e.Protocol != 0 && *p.Port > 0 && *p.Port <= 65535
+}
+
+// FromFailsafePorts returns what host endpoints always let pass as policies see it.
+func FromFailsafePorts(ports []v1.FailsafePort) []FailSafe {
+	var all []FailSafe
+	for _, p := range ports {
+		f := FailSafe{Protocol: p.Protocol.Number(), Port: uint16(p.Port)}
+		if p.Net != "" {
+			net, err := netip.ParsePrefix(p.Net)
+			if err != nil {
+				continue
+			}
+			f.Net = net.Masked()
+		}
+		all = append(all, f)
+	}
+	return all
 }

@@ -158,7 +158,7 @@ func (c *Compiler) hostBases(want map[string]kernel.Chain) {
 			// A node reaches its own pods whatever their policies say: it starts and probes them.
 			{OutLink: podLinks, Verdict: kernel.Accept},
 		}
-		head = append(head, c.settings.Tunnels[Egress].List()...)
+		head = append(head, c.settings.Tunnels.List()...)
 		head = append(head, c.decided()...)
 		head = append(head, kernel.Rule{Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours})
 		// Where a destination was translated the link that it leaves by is known later.

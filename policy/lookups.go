@@ -21,10 +21,10 @@ type lookup struct {
 	members *selector.Selector
 	nodes   bool
 	port    *portKey // the named ports
-	// service is the Service whose endpoints they are; with everyPort, those that take
-	// every port.
+	// service is the Service whose endpoints they are; with everyPort, a protocol, those
+	// that take every port of it.
 	service   *ID
-	everyPort bool
+	everyPort uint8
 }
 
 // portKey names a port of the endpoints that a selector chooses; nil: of all.
@@ -91,16 +91,21 @@ func behind(service ID, ports, v6 bool) lookup {
 }
 
 // everyPort returns the addresses of those of a Service's endpoints that take every
-// port.
-func everyPort(service ID, v6 bool) lookup {
+// port of a protocol.
+func everyPort(service ID, protocol uint8, v6 bool) lookup {
 	l := behind(service, false, v6)
-	l.name, l.everyPort = "e"+l.name[1:], true
+	l.name, l.everyPort = fmt.Sprintf("e%s/%d/%s", family(v6), protocol, l.name[len("a4/"):]), protocol
 	return l
 }
 
-// servicesOf returns all sets there may be of a Service.
-func servicesOf(service ID, v6 bool) []lookup {
-	return []lookup{behind(service, false, v6), behind(service, true, v6), everyPort(service, v6)}
+// servicesOf returns all sets there may be of a Service some of whose endpoints take
+// every port of these protocols.
+func servicesOf(service ID, protocols []uint8, v6 bool) []lookup {
+	all := []lookup{behind(service, false, v6), behind(service, true, v6)}
+	for _, protocol := range protocols {
+		all = append(all, everyPort(service, protocol, v6))
+	}
+	return all
 }
 
 // prefixes returns the set of these ranges of one family; none overlaps another.

@@ -204,9 +204,11 @@ func serviceElement(set string, e ServiceEndpoint) kernel.Element {
 func (s *setPool) behind(l lookup, endpoints []ServiceEndpoint) func(yield func(kernel.Element) bool) {
 	return func(yield func(kernel.Element) bool) {
 		for _, e := range endpoints {
-			every := e.Port == 0
+			takesAll := e.Protocol != 0 && e.Port == 0
 			switch {
-			case e.Addr.Is6() != l.kind.IPv6, l.everyPort && !every, l.kind.Keys == kernel.KeysServices && every:
+			case e.Addr.Is6() != l.kind.IPv6,
+				l.everyPort != 0 && (!takesAll || e.Protocol != l.everyPort),
+				l.kind.Keys == kernel.KeysServices && e.Port == 0:
 				continue
 			case l.kind.Keys != kernel.KeysServices:
 				e.Protocol, e.Port = 0, 0
@@ -218,9 +220,17 @@ func (s *setPool) behind(l lookup, endpoints []ServiceEndpoint) func(yield func(
 	}
 }
 
-// everyPort says whether a Service has endpoints that take every port.
-func (s *setPool) everyPort(id ID) bool {
-	return slices.ContainsFunc(s.services[id], func(e ServiceEndpoint) bool { return e.Port == 0 })
+// everyPort returns the protocols of which a Service has endpoints that take every
+// port, in order.
+func (s *setPool) everyPort(id ID) []uint8 {
+	var all []uint8
+	for _, e := range s.services[id] {
+		if e.Protocol != 0 && e.Port == 0 {
+			all = append(all, e.Protocol)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // setService sets what is behind a Service.
@@ -232,7 +242,7 @@ func (s *setPool) setService(id ID, endpoints []ServiceEndpoint) {
 		s.services[id] = endpoints
 	}
 	for _, v6 := range []bool{false, true} {
-		for _, l := range servicesOf(id, v6) {
+		for _, l := range servicesOf(id, slices.Concat(every, s.everyPort(id)), v6) {
 			if s.needs[l.name] == nil {
 				continue
 			}
@@ -244,7 +254,7 @@ func (s *setPool) setService(id ID, endpoints []ServiceEndpoint) {
 			}
 		}
 	}
-	if use := s.uses[id]; use != nil && every != s.everyPort(id) {
+	if use := s.uses[id]; use != nil && !slices.Equal(every, s.everyPort(id)) {
 		for it := range use.users {
 			s.dirty(it)
 		}
