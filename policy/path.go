@@ -106,14 +106,17 @@ func (y *way) leave(host *Endpoint, forwarded bool) {
 }
 
 // come checks what comes to a node by a host endpoint. What is allowed before
-// connections are tracked is not asked about again before translation, and what is
-// allowed before either is not asked about again at the host; forwarded packets are.
+// connections are tracked is not asked about again there, unless it is forwarded. What
+// is allowed before translation is: nothing tells later rules of it.
 func (y *way) come(host *Endpoint, forwarded bool) {
-	allowed := y.check(host, Ingress, Untracked) == Allow || y.check(host, Ingress, PreDNAT) == Allow
+	untracked := y.check(host, Ingress, Untracked) == Allow
+	if !untracked {
+		y.check(host, Ingress, PreDNAT)
+	}
 	switch {
 	case forwarded:
 		y.check(host, Ingress, Forward)
-	case !allowed:
+	case !untracked:
 		y.check(host, Ingress, Normal)
 	}
 }

@@ -72,7 +72,7 @@ func TestEvaluate(t *testing.T) {
 		"untracked, denied":       {[]*policy.Policy{untracked(policy.Deny)}, "6 198.51.100.1:1 > 192.0.2.1:2", []string{"Deny", "eth0 ingress untracked: Deny: rule", "eth0 ingress normal: Allow: no policy"}},
 		"untracked, to a pod":     {[]*policy.Policy{untracked(policy.Allow), forward(policy.Deny)}, clientToWeb, []string{"Deny", "client egress normal: Allow: no policy", "eth0 ingress untracked: Allow: rule", "eth0 ingress forward: Deny: rule", "web ingress normal: Allow: no policy"}},
 		"untracked, from a pod":   {[]*policy.Policy{untracked(policy.Deny)}, "6 10.0.0.1:1 > 198.51.100.1:2", []string{"Allow", "web egress normal: Allow: no policy"}},
-		"preDNAT, allowed":        {[]*policy.Policy{preDNAT(policy.Allow), noHost}, "6 198.51.100.1:1 > 192.0.2.1:2", []string{"Allow", "eth0 ingress preDNAT: Allow: rule"}},
+		"preDNAT, allowed":        {[]*policy.Policy{preDNAT(policy.Allow), noHost}, "6 198.51.100.1:1 > 192.0.2.1:2", []string{"Deny", "eth0 ingress preDNAT: Allow: rule", "eth0 ingress normal: Deny: rule"}},
 		"preDNAT, denied to pods": {[]*policy.Policy{preDNAT(policy.Deny)}, clientToWeb, []string{"Deny", "client egress normal: Allow: no policy", "eth0 ingress preDNAT: Deny: rule", "web ingress normal: Allow: no policy"}},
 		"preDNAT, going out":      {[]*policy.Policy{preDNAT(policy.Deny)}, "6 192.0.2.1:1 > 198.51.100.1:2", []string{"Allow", "eth0 egress normal: Allow: no policy"}},
 		"untracked and preDNAT":   {[]*policy.Policy{untracked(policy.Allow), preDNAT(policy.Deny)}, "6 198.51.100.1:1 > 192.0.2.1:2", []string{"Allow", "eth0 ingress untracked: Allow: rule"}},
