@@ -106,17 +106,17 @@ func (y *way) leave(host *Endpoint, forwarded bool) {
 }
 
 // come checks what comes to a node by a host endpoint. What is allowed before
-// connections are tracked is not asked about again at the host; forwarded packets are.
-// What is allowed before translation only is asked about again.
+// connections are tracked is not asked about again there, unless it is forwarded. What
+// is allowed before translation is: nothing tells later rules of it.
 func (y *way) come(host *Endpoint, forwarded bool) {
-	untracked := y.check(host, Ingress, Untracked)
-	if untracked != Allow {
+	untracked := y.check(host, Ingress, Untracked) == Allow
+	if !untracked {
 		y.check(host, Ingress, PreDNAT)
 	}
 	switch {
 	case forwarded:
 		y.check(host, Ingress, Forward)
-	case untracked != Allow:
+	case !untracked:
 		y.check(host, Ingress, Normal)
 	}
 }

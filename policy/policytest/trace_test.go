@@ -16,7 +16,6 @@ import (
 type (
 	setsOf   = map[string]kernel.Set
 	chainsOf = map[string]kernel.Chain
-	rulesOf  = []kernel.Rule
 )
 
 // sets are those that the tests' rules ask.
