@@ -188,7 +188,7 @@ func (c *Compiler) input() kernel.Chain {
 	if host := c.dispatch(Normal, Ingress); len(host) > 0 {
 		rules = append(rules, kernel.Rule{InLink: "lo", Verdict: kernel.Accept})
 		rules = append(rules, c.settings.Tunnels.List()...)
-		rules = append(rules, c.decided()...)
+		rules = append(rules, decided())
 		rules = append(rules, kernel.Rule{Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours})
 		rules = append(rules, host...)
 	}

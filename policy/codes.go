@@ -39,6 +39,7 @@ func (c *Compiler) code(p *Policy, d Direction, untracked bool) *code {
 		it = &code{key: k, policy: p, chain: chainOf(p, d)}
 		if untracked {
 			it.chain = "untracked/" + it.chain
+			c.untracked++
 		}
 		c.codes[k] = it
 		c.recode(it)
@@ -56,6 +57,9 @@ func (c *Compiler) release(it *code) {
 		return
 	}
 	delete(c.codes, it.key)
+	if it.key.untracked {
+		c.untracked--
+	}
 	delete(c.dirtyCodes, it)
 	c.chains.Delete(it.chain)
 	c.active.Delete(it.chain)

@@ -97,7 +97,9 @@ type Compiler struct {
 
 	sets  *setPool
 	codes map[codeKey]*code
-	lists map[string]*list // by chain
+	// untracked is how many of them are for before connection tracking.
+	untracked int
+	lists     map[string]*list // by chain
 
 	dirtyCodes  map[*code]bool
 	dirtyLocals map[ID]bool
@@ -336,6 +338,9 @@ func (c *Compiler) DeleteLocal(id ID) {
 	c.sourcesOf(l.endpoint, nil)
 	c.concern.Delete(id)
 	c.unlist(l)
+	if l.endpoint.Link == AnyLink && id.Kind == KindHost {
+		c.wildcard = [phases][2]string{}
+	}
 	delete(c.locals, id)
 	delete(c.dirtyLocals, id)
 	c.enforced.Delete(id)

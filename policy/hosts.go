@@ -18,20 +18,32 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 				continue
 			}
 			c.wildcardGone(e, ph, d)
-			all := c.listOf(e.ID, d, ph, c.headOf(e.ID, ph, d))
-			if all == nil {
-				continue
+			chain := unconcerned
+			if all := c.listOf(e.ID, d, ph, c.headOf(e.ID, ph, d)); all != nil {
+				l.lists = append(l.lists, all)
+				chain = all.chain
 			}
-			l.lists = append(l.lists, all)
-			if e.Link == AnyLink {
-				c.wildcard[ph][d] = all.chain
-				continue
-			}
-			for _, link := range info.Links {
-				c.enter(l, hostMaps[ph][d], link, all.chain)
+			switch {
+			case e.Link == AnyLink && chain != unconcerned:
+				c.wildcard[ph][d] = chain
+			case e.Link != AnyLink && (chain != unconcerned || c.hasWildcard()):
+				for _, link := range info.Links {
+					c.enter(l, hostMaps[ph][d], link, chain)
+				}
 			}
 		}
 	}
+}
+
+// hasWildcard says whether a host endpoint covers links that have no other: links that
+// have one are kept from it.
+func (c *Compiler) hasWildcard() bool {
+	for _, l := range c.locals {
+		if l.endpoint.Kind == KindHost && l.endpoint.Link == AnyLink {
+			return true
+		}
+	}
+	return false
 }
 
 // wildcardGone forgets where packets of other links went.
@@ -127,14 +139,10 @@ func (c *Compiler) entered(verdicts string) bool {
 	return false
 }
 
-// decided lets packets pass that were allowed before connection tracking.
-func (c *Compiler) decided() []kernel.Rule {
-	for d := range Direction(2) {
-		if len(c.dispatch(Untracked, d)) > 0 {
-			return []kernel.Rule{{States: kernel.StateUntracked, Verdict: kernel.Accept, Comment: "allowed before it was tracked"}}
-		}
-	}
-	return nil
+// decided lets packets pass that are not tracked: they were allowed before, by
+// policies or by what protects tunnels.
+func decided() kernel.Rule {
+	return kernel.Rule{States: kernel.StateUntracked, Verdict: kernel.Accept, Comment: "allowed before connection tracking"}
 }
 
 // hostBases adds the base chains that only host endpoints need.
@@ -143,8 +151,8 @@ func (c *Compiler) hostBases(want map[string]kernel.Chain) {
 		head := []kernel.Rule{established(), {InLink: "lo", Verdict: kernel.Accept}, {InLink: podLinks, Verdict: kernel.Accept}}
 		want["mangle-prerouting"] = base(kernel.HookPrerouting, priorityMangle, append(head, rules...)...)
 	}
-	in, out := c.dispatch(Untracked, Ingress), c.dispatch(Untracked, Egress)
-	if len(in)+len(out) > 0 {
+	out := c.dispatch(Untracked, Egress)
+	if c.untracked > 0 {
 		want[allowUntracked] = kernel.Chain{Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.NoTrack}, kernel.Rule{Verdict: kernel.Accept})}
 	}
 	if len(out) > 0 {
@@ -159,7 +167,7 @@ func (c *Compiler) hostBases(want map[string]kernel.Chain) {
 			{OutLink: podLinks, Verdict: kernel.Accept},
 		}
 		head = append(head, c.settings.Tunnels.List()...)
-		head = append(head, c.decided()...)
+		head = append(head, decided())
 		head = append(head, kernel.Rule{Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours})
 		// Where a destination was translated the link that it leaves by is known later.
 		want["filter-output"] = base(kernel.HookOutput, kernel.PriorityFilter, slices.Concat(head,

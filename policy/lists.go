@@ -66,6 +66,9 @@ func (c *Compiler) groups(id ID, d Direction, ph Phase) []TierPolicies {
 	byTier := map[string][]*Policy{}
 	for s := range c.concern.Matches(id) {
 		for _, p := range c.bySelect[s.String()] {
+			if _, known := c.tiers[p.Tier]; !known {
+				p = p.Faulty("there is no such tier")
+			}
 			if p.enforcedFor(id.Kind, d, ph) {
 				byTier[p.Tier] = append(byTier[p.Tier], p)
 			}
@@ -106,7 +109,7 @@ func (c *Compiler) tierList(g TierPolicies, d Direction, ph Phase) *list {
 				rules = append(rules, kernel.Rule{Verdict: kernel.Jump, Target: it.chain})
 			}
 		}
-		if g.Tier.Default == Deny && (ph == Normal || ph == Forward) {
+		if g.Tier == lostTier || g.Tier.Default == Deny && (ph == Normal || ph == Forward) {
 			rules = append(rules, c.act(kernel.Rule{}, Deny, Logged{Deny, chain, -1}, false))
 		}
 		return kernel.Chain{Rules: kernel.RulesOf(rules...)}
