@@ -59,6 +59,13 @@ type unit[K comparable] struct {
 	op    string
 	keys  []K
 	build func(keys []K) []netlink.Message
+	// before goes before what all units build; of one key only.
+	before []netlink.Message
+}
+
+// unitOf returns the unit of one key.
+func unitOf[K comparable](op string, k K, messages ...netlink.Message) unit[K] {
+	return unit[K]{op: op, keys: []K{k}, build: func([]K) []netlink.Message { return messages }}
 }
 
 // commit makes all units true in one transaction. When the kernel refuses it, the
@@ -94,7 +101,7 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 				rest = append(rest, u)
 			case len(u.keys) > 1:
 				for _, k := range u.keys {
-					rest = append(rest, unit[K]{u.op, []K{k}, u.build})
+					rest = append(rest, unit[K]{op: u.op, keys: []K{k}, build: u.build})
 				}
 			case u.op == "delete" && errors.Is(err, unix.ENOENT): // it is gone
 			default:
@@ -113,7 +120,8 @@ func halves[K comparable](units []unit[K]) (first, second []unit[K]) {
 	}
 	u := units[0]
 	n := len(u.keys)
-	return []unit[K]{{u.op, u.keys[:n/2], u.build}}, []unit[K]{{u.op, u.keys[n/2:], u.build}}
+	part := func(keys []K) []unit[K] { return []unit[K]{{op: u.op, keys: keys, build: u.build}} }
+	return part(u.keys[:n/2]), part(u.keys[n/2:])
 }
 
 // errWhole says that a transaction was refused, but not for which of its parts.
@@ -127,10 +135,17 @@ func transact[K comparable](conn *rulesConn, units []unit[K]) (map[int]error, er
 	if slices.ContainsFunc(units, func(u unit[K]) bool { return u.op == "set" }) {
 		messages, owner = append(messages, newTable()), append(owner, -1)
 	}
-	for i, u := range units {
-		for _, m := range u.build(u.keys) {
-			messages, owner = append(messages, m), append(owner, i)
+	add := func(i int, some []netlink.Message) {
+		messages = append(messages, some...)
+		for range some {
+			owner = append(owner, i)
 		}
+	}
+	for i, u := range units {
+		add(i, u.before)
+	}
+	for i, u := range units {
+		add(i, u.build(u.keys))
 	}
 	if len(messages) > maxTransaction {
 		return nil, fmt.Errorf("%d messages: %w", len(messages), errWhole)
