@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,8 +117,16 @@ func (c *rulesConn) chains(ctx context.Context) (found map[string]chainFound, er
 	return found, unlessUnknown(err)
 }
 
+// fewUses is up to how many things in the table it is worth looking what they are: what
+// rules need beside them counts too, and what another hand has put there.
+const fewUses = 100
+
 // sweep deletes our table when nothing is left in it.
 func (c *rulesConn) sweep(ctx context.Context) error {
+	table, err := c.table(ctx)
+	if err != nil || table.uses > fewUses {
+		return err
+	}
 	sets, err := c.sets(ctx)
 	if err != nil || len(sets) > 0 {
 		return err
@@ -128,6 +137,32 @@ func (c *rulesConn) sweep(ctx context.Context) error {
 	}
 	failed, err := commit(ctx, c, []unit[string]{unitOf("delete", kernel.RulesTable, delTable())})
 	return errors.Join(append(failed, err)...)
+}
+
+// tableFound is our table as the kernel has it.
+type tableFound struct {
+	uses   uint32 // chains, sets and other things in it
+	asleep bool   // it was set to do nothing
+}
+
+func (c *rulesConn) table(ctx context.Context) (found tableFound, err error) {
+	err = c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETTABLE, 0)}, func(m netlink.Message, err error) error {
+		if err != nil {
+			return err
+		}
+		return attributes(m.Data, func(ad *netlink.AttributeDecoder) {
+			switch ad.Type() {
+			case unix.NFTA_TABLE_USE:
+				found.uses = ad.Uint32()
+			case unix.NFTA_TABLE_FLAGS:
+				found.asleep = ad.Uint32() != 0
+			}
+		})
+	})
+	if errors.Is(err, unix.ENOENT) {
+		err = nil
+	}
+	return found, unlessUnknown(err)
 }
 
 func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
@@ -192,7 +227,8 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 			return err
 		}
 		id := uint32(0)
-		for name, s := range set {
+		for _, name := range setOrder(set) {
+			s := set[name]
 			old, exists := have.sets[name]
 			id++
 			switch err := s.Check(name); {
@@ -210,6 +246,21 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 		return nil
 	}
 	return w.run(ctx, t.rulesDriver, "write sets", plan, sweepAfter(ctx, del))
+}
+
+// setOrder has verdict maps come first. The kernel finds a set by walking over all, in
+// the order in which they were made, and what is asked of maps is urgent.
+func setOrder(set map[string]kernel.Set) []string {
+	return slices.SortedFunc(maps.Keys(set), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(set[a]), rank(set[b])), cmp.Compare(a, b))
+	})
+}
+
+func rank(s kernel.Set) int {
+	if s.Keys == kernel.KeysLinks {
+		return 0
+	}
+	return 1
 }
 
 // sweepAfter returns what is to be done after a transaction that deletes.

@@ -76,7 +76,7 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 		if err := ctx.Err(); err != nil {
 			return failed, err
 		}
-		refused, err := transact(conn, units)
+		refused, err := transactAgain(ctx, conn, units)
 		switch {
 		case errors.Is(err, errWhole) && len(units) == 1 && len(units[0].keys) == 1:
 			return append(failed, &kernel.KeyError[K]{Op: units[0].op, Key: units[0].keys[0], Err: err}), nil
@@ -126,6 +126,31 @@ func halves[K comparable](units []unit[K]) (first, second []unit[K]) {
 
 // errWhole says that a transaction was refused, but not for which of its parts.
 var errWhole = errors.New("transaction refused")
+
+// errConflict says that a transaction came between others and may be sent again.
+var errConflict = errors.New("transaction in conflict with another")
+
+// conflictTries bounds how often a transaction in conflict is sent.
+const conflictTries = 10
+
+// transactAgain does what transact does, as often as the kernel says to try again.
+func transactAgain[K comparable](ctx context.Context, conn *rulesConn, units []unit[K]) (map[int]error, error) {
+	for try := 1; ; try++ {
+		refused, err := transact(conn, units)
+		if !errors.Is(err, errConflict) || try == conflictTries || ctx.Err() != nil {
+			return refused, err
+		}
+		conn.shut() // the rest of the answer
+		if err := conn.open(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// conflicts says whether the kernel's answer is to try again.
+func conflicts(err error) bool {
+	return errors.Is(err, unix.ERESTART) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
 
 // transact sends the units as one transaction. It returns the first refusal of
 // each unit that has one, by its place; any refusal means that nothing was done.
@@ -202,6 +227,8 @@ func (c *rulesConn) refusals(first uint16, owner []int) (map[int]error, error) {
 		case place >= len(owner): // belated, to the transaction before
 			continue
 		case err == nil:
+		case conflicts(err):
+			return nil, fmt.Errorf("%w: %w", errConflict, err)
 		case errors.Is(err, kernel.ErrPermission), errors.Is(err, kernel.ErrUnsupported) && owner[place] < 0, errors.Is(err, unix.ENOMEM):
 			return nil, err // for whatever key
 		case owner[place] < 0:

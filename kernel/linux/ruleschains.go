@@ -4,9 +4,7 @@ package linux
 
 import (
 	"context"
-	"errors"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"cairn.network/cairn/kernel"
@@ -23,7 +21,7 @@ func (t ruleChains) Read(ctx context.Context) (map[string]kernel.Chain, error) {
 		if err != nil {
 			return err
 		}
-		asleep, err := conn.asleep(ctx)
+		table, err := conn.table(ctx)
 		if err != nil {
 			return err
 		}
@@ -33,7 +31,7 @@ func (t ruleChains) Read(ctx context.Context) (map[string]kernel.Chain, error) {
 		}
 		for name, c := range found {
 			c.Rules = kernel.RulesOf(rules[name]...)
-			if asleep {
+			if table.asleep {
 				c.Other += "a dormant table;"
 			}
 			have[name] = c.Chain
@@ -52,20 +50,4 @@ func (c *rulesConn) rules(ctx context.Context) (found map[string][]kernel.Rule, 
 		return err
 	})
 	return found, err
-}
-
-// asleep says whether our table was set to do nothing.
-func (c *rulesConn) asleep(ctx context.Context) (asleep bool, err error) {
-	err = c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETTABLE, 0)}, func(m netlink.Message, err error) error {
-		if err != nil {
-			return err
-		}
-		return attributes(m.Data, func(ad *netlink.AttributeDecoder) {
-			asleep = asleep || ad.Type() == unix.NFTA_TABLE_FLAGS && ad.Uint32() != 0
-		})
-	})
-	if errors.Is(err, unix.ENOENT) {
-		err = nil
-	}
-	return asleep, err
 }

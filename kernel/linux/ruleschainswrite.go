@@ -22,9 +22,8 @@ const earlyMessages = 1500
 // chainsWrite is one Write of chains and entries.
 type chainsWrite struct {
 	rulesWrite[string]
-	wanted map[string]kernel.Chain  // what can be written
-	rules  map[string][]kernel.Rule // of each
-	have   map[string]kernel.Chain  // what is there of it: chains without rules, entries
+	wanted map[string]kernel.OpenChain // what can be written
+	have   map[string]kernel.Chain     // what is there of it: chains without rules, entries
 }
 
 func (t ruleChains) Write(ctx context.Context, set map[string]kernel.Chain, del []string) error {
@@ -71,13 +70,14 @@ var errCircle = fmt.Errorf("chains lead in a circle, or more than 16 deep: %w", 
 
 // check keeps what can be written.
 func (w *chainsWrite) check(set map[string]kernel.Chain) {
-	w.wanted, w.rules = make(map[string]kernel.Chain, len(set)), make(map[string][]kernel.Rule, len(set))
+	w.wanted = make(map[string]kernel.OpenChain, len(set))
 	for key, c := range set {
-		if err := c.Check(key); err != nil {
+		open := c.Open()
+		if err := open.Check(key); err != nil {
 			w.fail("set", key, err)
 			continue
 		}
-		w.wanted[key], w.rules[key] = c, c.Rules.List()
+		w.wanted[key] = open
 	}
 }
 
@@ -85,8 +85,8 @@ func (w *chainsWrite) check(set map[string]kernel.Chain) {
 // kernel compares no more than lengths, if at all.
 func (w *chainsWrite) ask(ctx context.Context, conn *rulesConn) error {
 	var names []string
-	for _, rules := range w.rules {
-		for _, r := range rules {
+	for _, c := range w.wanted {
+		for _, r := range c.List {
 			for _, asked := range r.Asks() {
 				names = append(names, asked.Name)
 			}
@@ -98,13 +98,21 @@ func (w *chainsWrite) ask(ctx context.Context, conn *rulesConn) error {
 		return err
 	}
 	w.have = have.chains
-	for key, rules := range w.rules {
-		for _, r := range rules {
-			for _, asked := range r.Asks() {
-				if s, exists := have.sets[asked.Name]; exists && !asked.Fits(s) {
-					w.fail("set", key, fmt.Errorf("set %s is of another kind: %w", asked.Name, unix.EINVAL))
-					delete(w.wanted, key)
-				}
+	for key, c := range w.wanted {
+		if err := checkAsked(c, have.sets); err != nil {
+			w.fail("set", key, err)
+			delete(w.wanted, key)
+		}
+	}
+	return nil
+}
+
+// checkAsked says which of the sets that are there is of another kind than a rule asks.
+func checkAsked(c kernel.OpenChain, sets map[string]kernel.Set) error {
+	for _, r := range c.List {
+		for _, asked := range r.Asks() {
+			if s, exists := sets[asked.Name]; exists && !asked.Fits(s) {
+				return fmt.Errorf("set %s is of another kind: %w", asked.Name, unix.EINVAL)
 			}
 		}
 	}
@@ -125,12 +133,12 @@ func (w *chainsWrite) change() {
 		c := w.wanted[key]
 		old, exists := w.have[key]
 		if isEntry(key) {
-			if c != old {
-				entries = append(entries, unitOf("set", key, replaceEntry(key, c, exists)...))
+			if c.Chain != old {
+				entries = append(entries, unitOf("set", key, replaceEntry(key, c.To, exists)...))
 			}
 			continue
 		}
-		messages := replaceChain(key, c, w.rules[key], old, exists)
+		messages := replaceChain(key, c, old, exists)
 		u := unitOf("set", key, messages...)
 		if c.Hook != kernel.HookNone {
 			bases = append(bases, u)
@@ -182,19 +190,19 @@ func (w *chainsWrite) remove(del []string) {
 }
 
 // replaceChain returns the messages that make a chain, where the old one is now.
-func replaceChain(name string, c kernel.Chain, rules []kernel.Rule, old kernel.Chain, exists bool) []netlink.Message {
-	messages := make([]netlink.Message, 0, len(rules)+2)
-	base := c
+func replaceChain(name string, c kernel.OpenChain, old kernel.Chain, exists bool) []netlink.Message {
+	messages := make([]netlink.Message, 0, len(c.List)+2)
+	base := c.Chain
 	base.Rules = kernel.Rules{}
 	switch {
 	case !exists:
-		messages = append(messages, newChain(name, c))
+		messages = append(messages, newChain(name, base))
 	case base == old:
 		messages = append(messages, delRules(name))
 	default: // a chain's place can't be changed
-		messages = append(messages, delChain(name), newChain(name, c))
+		messages = append(messages, delChain(name), newChain(name, base))
 	}
-	for _, r := range rules {
+	for _, r := range c.List {
 		messages = append(messages, newRule(name, r))
 	}
 	return messages

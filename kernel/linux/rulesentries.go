@@ -101,8 +101,8 @@ func entryRequest(kind int, flags netlink.HeaderFlags, key, to string) netlink.M
 func delEntry(key string) netlink.Message { return entryRequest(unix.NFT_MSG_DELSETELEM, 0, key, "") }
 
 // replaceEntry returns the messages that make an entry, where the old one is now.
-func replaceEntry(key string, c kernel.Chain, exists bool) []netlink.Message {
-	made := entryRequest(unix.NFT_MSG_NEWSETELEM, netlink.Create, key, c.To)
+func replaceEntry(key, to string, exists bool) []netlink.Message {
+	made := entryRequest(unix.NFT_MSG_NEWSETELEM, netlink.Create, key, to)
 	if !exists {
 		return []netlink.Message{made}
 	}
