@@ -15,7 +15,7 @@ import (
 // be up, routes vanish with their link, another's route is never replaced. Tests
 // shape the host with SetLink, AddAddr and the like, as its administrator would.
 //
-// It is a Watcher, a Conntrack and an Attacher, and has the tables that a driver
+// It is a Watcher, a Conntrack, an Attacher and a Counters, and has the tables that a driver
 // has. It is safe for concurrent use, uses no clock and starts no goroutine,
 // so it works inside testing/synctest.
 type Fake struct {
@@ -40,6 +40,7 @@ var (
 	_ Watcher   = (*Fake)(nil)
 	_ Conntrack = (*Fake)(nil)
 	_ Attacher  = (*Fake)(nil)
+	_ Counters  = (*Fake)(nil)
 )
 
 // fault names an operation that shall fail; a nil key means every key.
@@ -69,8 +70,8 @@ func NewFake() *Fake {
 // Fail makes an operation fail with err until it is called again with nil. The
 // operations are "set" and "delete" with a key of a table, "read" with "routes",
 // "sysctls", "tunnels", "addresses", "neighbours", "forwarding", "sets",
-// "elements", "chains", "peers" (WireGuard's), "key" or "traffic", "attach", "detach", "mtu" and "check" with a container ID, "flush"
-// with an address, and "watch". A nil key means every key.
+// "elements", "chains", "counters", "peers" (WireGuard's), "key" or "traffic",
+// "attach", "detach", "mtu" and "check" with a container ID, "flush" with an address, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,16 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
-	"slices"
 	"syscall"
 )
 
 // fakeRuleset is a host's table inet cairn of nftables.
 type fakeRuleset struct {
 	sets     map[string]Set
-	elements map[string]map[netip.Prefix]Element // of each set, by prefix
-	chains   map[string]Chain
+	elements map[string]map[Element]struct{} // of each set
+	chains   map[string]fakeChain            // and entries, by key
 }
 
 // Sets returns the sets in Cairn's table of nftables.
@@ -24,8 +22,27 @@ func (f *Fake) Sets() Table[string, Set] { return fakeSets{f} }
 // Elements returns the elements of all sets in Cairn's table of nftables.
 func (f *Fake) Elements() Table[Element, struct{}] { return fakeElements{f} }
 
-// Chains returns the chains in Cairn's table of nftables.
+// Chains returns the chains, and the entries of verdict maps, in Cairn's table of
+// nftables.
 func (f *Fake) Chains() Table[string, Chain] { return fakeChains{f} }
+
+// fakeTries are what is tried in one Write.
+type fakeTries[K comparable] struct {
+	*Fake
+	errs []error
+}
+
+// try does something for one key, unless a fault is in the way, and keeps its error.
+func (t *fakeTries[K]) try(op string, k K, do func() error) {
+	t.writes++
+	err := t.failure(op, k)
+	if err == nil {
+		err = do()
+	}
+	if err != nil {
+		t.errs = append(t.errs, &KeyError[K]{Op: op, Key: k, Err: err})
+	}
+}
 
 // fakeWrite calls put or drop for each key, and joins what they say. f.mu is not
 // held, but while they run.
@@ -35,24 +52,14 @@ func fakeWrite[K, V comparable](ctx context.Context, f *Fake, kind string, set m
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("write %s: %w", kind, err)
 	}
-	var errs []error
-	try := func(op string, k K, do func() error) {
-		f.writes++
-		err := f.failure(op, k)
-		if err == nil {
-			err = do()
-		}
-		if err != nil {
-			errs = append(errs, &KeyError[K]{Op: op, Key: k, Err: err})
-		}
-	}
+	t := &fakeTries[K]{Fake: f}
 	for _, k := range del { // what goes makes room for what comes
-		try("delete", k, func() error { return drop(k) })
+		t.try("delete", k, func() error { return drop(k) })
 	}
 	for k, v := range set {
-		try("set", k, func() error { return put(k, v) })
+		t.try("set", k, func() error { return put(k, v) })
 	}
-	return errors.Join(errs...)
+	return errors.Join(t.errs...)
 }
 
 type fakeSets struct{ *Fake }
@@ -67,45 +74,60 @@ func (f fakeSets) Read(ctx context.Context) (map[string]Set, error) {
 }
 
 func (f fakeSets) Write(ctx context.Context, set map[string]Set, del []string) error {
-	return fakeWrite(ctx, f.Fake, "sets", set, del, f.putSet, f.delSet)
-}
-
-func (f *Fake) putSet(name string, s Set) error {
-	if err := s.Check(name); err != nil {
-		return err
+	var users map[string]string // who asks for each set, once it is needed
+	drop := func(name string) error {
+		if users == nil {
+			users = f.ruleset.users()
+		}
+		return f.ruleset.delSet(name, users)
 	}
-	switch old, exists := f.ruleset.sets[name]; {
-	case exists && old == s:
-		return nil
-	case exists:
-		if err := f.delSet(name); err != nil {
+	put := func(name string, s Set) error {
+		old, exists := f.ruleset.sets[name]
+		if err := s.Check(name); err != nil || exists && old == s {
 			return err
 		}
-	}
-	f.makeSet(name, s)
-	return nil
-}
-
-func (f *Fake) makeSet(name string, s Set) {
-	if f.ruleset.sets == nil {
-		f.ruleset.sets, f.ruleset.elements = make(map[string]Set), make(map[string]map[netip.Prefix]Element)
-	}
-	f.ruleset.sets[name], f.ruleset.elements[name] = s, make(map[netip.Prefix]Element)
-}
-
-// delSet deletes a set with its elements, unless a chain asks for it.
-func (f *Fake) delSet(name string) error {
-	for chain, c := range f.ruleset.chains {
-		for _, r := range c.Rules.List() {
-			if slices.Contains(r.Sets(), name) {
-				return fmt.Errorf("chain %s asks for it: %w: %w", chain, ErrBusy, syscall.EBUSY)
+		if exists {
+			if err := drop(name); err != nil {
+				return err
 			}
 		}
+		f.ruleset.makeSet(name, s)
+		return nil
 	}
-	delete(f.ruleset.sets, name)
-	delete(f.ruleset.elements, name)
+	return fakeWrite(ctx, f.Fake, "sets", set, del, put, drop)
+}
+
+func (r *fakeRuleset) makeSet(name string, s Set) {
+	if r.sets == nil {
+		r.sets, r.elements = make(map[string]Set), make(map[string]map[Element]struct{})
+	}
+	r.dropEntries(name)
+	r.sets[name], r.elements[name] = s, make(map[Element]struct{})
+}
+
+// users returns a chain that asks for each of the sets.
+func (r *fakeRuleset) users() map[string]string {
+	users := make(map[string]string)
+	for name, c := range r.chains {
+		for _, asked := range c.asks {
+			users[asked.Name] = name
+		}
+	}
+	return users
+}
+
+// delSet deletes a set with its elements or entries, unless a chain asks for it.
+func (r *fakeRuleset) delSet(name string, users map[string]string) error {
+	if chain, used := users[name]; used {
+		return fmt.Errorf("chain %s asks for it: %w", chain, errBusy)
+	}
+	r.dropEntries(name)
+	delete(r.sets, name)
+	delete(r.elements, name)
 	return nil
 }
+
+var errBusy = fmt.Errorf("%w: %w", ErrBusy, syscall.EBUSY)
 
 type fakeElements struct{ *Fake }
 
@@ -117,99 +139,52 @@ func (f fakeElements) Read(ctx context.Context) (map[Element]struct{}, error) {
 	}
 	have := make(map[Element]struct{})
 	for _, members := range f.ruleset.elements {
-		for _, e := range members {
-			have[e] = struct{}{}
-		}
+		maps.Copy(have, members)
 	}
 	return have, nil
 }
 
 func (f fakeElements) Write(ctx context.Context, set map[Element]struct{}, del []Element) error {
-	put := func(e Element, _ struct{}) error { return f.putElement(e) }
-	return fakeWrite(ctx, f.Fake, "elements", set, del, put, f.delElement)
+	put := func(e Element, _ struct{}) error { return f.ruleset.putElement(e) }
+	drop := func(e Element) error { delete(f.ruleset.elements[e.Set], e); return nil }
+	return fakeWrite(ctx, f.Fake, "elements", set, del, put, drop)
 }
 
-func (f *Fake) putElement(e Element) error {
-	s, exists := f.ruleset.sets[e.Set]
+func (r *fakeRuleset) putElement(e Element) error {
+	s, exists := r.sets[e.Set]
 	if !exists {
 		return fmt.Errorf("set %s: %w", e.Set, syscall.ENOENT)
 	}
 	if err := e.Check(s); err != nil {
 		return err
 	}
-	members := f.ruleset.elements[e.Set]
-	if members[e.Prefix] == e {
+	members := r.elements[e.Set]
+	if _, there := members[e]; there {
 		return nil
 	}
 	if s.Ranges {
-		for _, other := range members {
+		for other := range members {
 			if other.overlaps(e) {
 				return fmt.Errorf("%s overlaps it: %w", other.text(), syscall.EEXIST)
 			}
 		}
 	}
-	members[e.Prefix] = e
+	members[e] = struct{}{}
 	return nil
 }
 
-// overlaps says whether an address is in both elements. o is a prefix.
+// overlaps says whether an address or port is in both elements. o is no range of
+// addresses but a prefix.
 func (e Element) overlaps(o Element) bool {
+	if !o.Prefix.IsValid() {
+		return e.Port <= max(o.Port, o.LastPort) && o.Port <= max(e.Port, e.LastPort)
+	}
 	if !e.Last.IsValid() {
 		return e.Prefix.Overlaps(o.Prefix)
 	}
 	first := e.Prefix.Addr()
 	return o.Prefix.Contains(first) || o.Prefix.Contains(e.Last) ||
 		first.Less(o.Prefix.Addr()) && o.Prefix.Addr().Less(e.Last)
-}
-
-func (f *Fake) delElement(e Element) error {
-	if f.ruleset.elements[e.Set][e.Prefix] == e {
-		delete(f.ruleset.elements[e.Set], e.Prefix)
-	}
-	return nil
-}
-
-type fakeChains struct{ *Fake }
-
-func (f fakeChains) Read(ctx context.Context) (map[string]Chain, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := cmp.Or(ctx.Err(), f.failure("read", "chains")); err != nil {
-		return nil, fmt.Errorf("read chains: %w", err)
-	}
-	return copyMap(f.ruleset.chains), nil
-}
-
-func (f fakeChains) Write(ctx context.Context, set map[string]Chain, del []string) error {
-	drop := func(name string) error { delete(f.ruleset.chains, name); return nil }
-	return fakeWrite(ctx, f.Fake, "chains", set, del, f.putChain, drop)
-}
-
-func (f *Fake) putChain(name string, c Chain) error {
-	if err := c.Check(name); err != nil {
-		return err
-	}
-	for _, r := range c.Rules.List() {
-		for _, asked := range []InSet{r.Src, r.Dst} {
-			s, exists := f.ruleset.sets[asked.Set]
-			switch {
-			case asked.Set == "":
-			case !exists:
-				return fmt.Errorf("set %s: %w", asked.Set, syscall.ENOENT)
-			case s.IPv6 != asked.IPv6:
-				return fmt.Errorf("set %s is of the other family: %w", asked.Set, syscall.EINVAL)
-			}
-		}
-	}
-	f.makeChain(name, c)
-	return nil
-}
-
-func (f *Fake) makeChain(name string, c Chain) {
-	if f.ruleset.chains == nil {
-		f.ruleset.chains = make(map[string]Chain)
-	}
-	f.ruleset.chains[name] = c
 }
 
 func copyMap[K, V comparable](m map[K]V) map[K]V {
@@ -221,7 +196,7 @@ func copyMap[K, V comparable](m map[K]V) map[K]V {
 // AddSet makes a set as another hand would: anything goes. It is empty, and takes
 // the place of one of that name.
 func (f *Fake) AddSet(name string, s Set) {
-	f.byOthers(func() { f.makeSet(name, s) })
+	f.byOthers(func() { f.ruleset.makeSet(name, s) })
 }
 
 // AddElement puts an element into a set, which must exist.
@@ -231,23 +206,23 @@ func (f *Fake) AddElement(e Element) {
 		if !exists {
 			panic(fmt.Sprintf("kernel.Fake: element %v of a set that does not exist", e))
 		}
-		members[e.Prefix] = e
+		members[e] = struct{}{}
 	})
 }
 
-// AddChain makes a chain, or gives it other rules.
-func (f *Fake) AddChain(name string, c Chain) {
-	f.byOthers(func() { f.makeChain(name, c) })
+// AddChain makes a chain, or gives it other rules; or an entry in a verdict map.
+func (f *Fake) AddChain(key string, c Chain) {
+	f.byOthers(func() { f.ruleset.makeChain(key, newFakeChain(c.Open())) })
 }
 
 // DropElement deletes an element.
 func (f *Fake) DropElement(e Element) {
-	f.byOthers(func() { delete(f.ruleset.elements[e.Set], e.Prefix) })
+	f.byOthers(func() { delete(f.ruleset.elements[e.Set], e) })
 }
 
-// DropChain deletes a chain.
-func (f *Fake) DropChain(name string) {
-	f.byOthers(func() { delete(f.ruleset.chains, name) })
+// DropChain deletes a chain or an entry.
+func (f *Fake) DropChain(key string) {
+	f.byOthers(func() { delete(f.ruleset.chains, key) })
 }
 
 // FlushRuleset does what "nft flush ruleset" does.

@@ -2,11 +2,13 @@ package kernel_test
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"cairn.network/cairn/kernel"
 	"cairn.network/cairn/kernel/kerneltest"
@@ -64,6 +66,106 @@ func TestRulesAreValues(t *testing.T) {
 	}
 }
 
+// TestRulesHaveOneForm says the same in several ways.
+func TestRulesHaveOneForm(t *testing.T) {
+	src, dst := kernel.Source, kernel.Destination
+	prefix := kernel.AddrMatch{Place: src, Prefix: netip.MustParsePrefix("10.0.0.0/8")}
+	port := func(first, last uint16) kernel.PortMatch { return kernel.PortMatch{Place: dst, First: first, Last: last} }
+	for _, tt := range []struct {
+		name       string
+		said, same kernel.Rule
+		text       string
+		family     uint8
+		sets       []kernel.Asked
+	}{
+		{
+			name: "family of a prefix", said: kernel.Rule{Family: 4, Addrs: []kernel.AddrMatch{prefix}}, same: kernel.Rule{Addrs: []kernel.AddrMatch{prefix}},
+			text: "ip saddr 10.0.0.0/8 drop", family: 4,
+		},
+		{name: "family alone", said: kernel.Rule{Family: 6}, same: kernel.Rule{Family: 6}, text: "meta nfproto ipv6 drop", family: 6},
+		{name: "none", text: "drop"},
+		{
+			name: "family and code of ICMP", said: kernel.Rule{Family: 6, Protocol: kernel.ProtoICMPv6, ICMP: &kernel.ICMP{Type: 128, Code: 3, AnyCode: true}},
+			same: kernel.Rule{Protocol: kernel.ProtoICMPv6, ICMP: &kernel.ICMP{Type: 128, AnyCode: true}}, text: "icmpv6 type echo-request drop", family: 6,
+		},
+		{
+			name: "sets", said: kernel.Rule{Addrs: []kernel.AddrMatch{prefix, {Place: dst, Set: "a", Not: true}, {Place: src, Set: "b"}, {Place: src, Set: "c"}}},
+			same: kernel.Rule{Src: kernel.InSet{Set: "b"}, Dst: kernel.InSet{Set: "a", Not: true}, Addrs: []kernel.AddrMatch{prefix, {Place: src, Set: "c"}}},
+			text: "ip saddr @b ip daddr != @a ip saddr 10.0.0.0/8 ip saddr @c drop", family: 4,
+			sets: []kernel.Asked{{Name: "b"}, {Name: "a"}, {Name: "c"}},
+		},
+		{
+			name: "one set", said: kernel.Rule{Addrs: []kernel.AddrMatch{{Place: src, IPv6: true, Set: "b"}}}, same: kernel.Rule{Src: kernel.InSet{Set: "b", IPv6: true}},
+			text: "ip6 saddr @b drop", family: 6, sets: []kernel.Asked{{Name: "b", IPv6: true}},
+		},
+		{
+			name: "port", said: kernel.Rule{Protocol: kernel.ProtoUDP, Ports: []kernel.PortMatch{port(1, 2), port(53, 53), port(54, 54), {Place: src, Set: "p"}}},
+			same: kernel.Rule{Protocol: kernel.ProtoUDP, DstPort: 53, Ports: []kernel.PortMatch{port(1, 2), port(54, 54), {Place: src, Set: "p"}}},
+			text: "udp dport 53 udp dport 1-2 udp dport 54 udp sport @p drop", sets: []kernel.Asked{{Name: "p", Keys: kernel.KeysPorts}},
+		},
+		{
+			name: "port of SCTP", said: kernel.Rule{Protocol: kernel.ProtoSCTP, Ports: []kernel.PortMatch{port(53, 53)}},
+			same: kernel.Rule{Protocol: kernel.ProtoSCTP, Ports: []kernel.PortMatch{port(53, 53)}}, text: "sctp dport 53 drop",
+		},
+		{
+			name: "services, by a link", said: kernel.Rule{Verdict: kernel.InVerdicts, Target: "m", Addrs: []kernel.AddrMatch{{Place: dst, Set: "s", Keys: kernel.KeysServices}}},
+			same: kernel.Rule{Verdict: kernel.InVerdicts, Target: "m", Addrs: []kernel.AddrMatch{{Place: dst, Set: "s", Keys: kernel.KeysServices}}},
+			text: "ip daddr . meta l4proto . th dport @s iifname vmap @m", family: 4, sets: []kernel.Asked{{Name: "s", Keys: kernel.KeysServices}, {Name: "m", Keys: kernel.KeysLinks}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.said.Verdict == "" {
+				tt.said.Verdict, tt.same.Verdict = kernel.Drop, kernel.Drop
+			}
+			before := kernel.RulesOf(tt.same)
+			rules := kernel.RulesOf(tt.said)
+			if diff := cmp.Diff([]kernel.Rule{tt.same}, rules.List(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if rules != before {
+				t.Error("what says the same is not equal")
+			}
+			if rules.String() != tt.text {
+				t.Errorf("text %s, want %s", rules, tt.text)
+			}
+			r := rules.List()[0]
+			if got := r.PacketFamily(); got != tt.family {
+				t.Errorf("family %d, want %d", got, tt.family)
+			}
+			if diff := cmp.Diff(tt.sets, r.Asks()); diff != "" {
+				t.Errorf("sets asked (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestFakeCounts counts for some rules, and replaces them.
+func TestFakeCounts(t *testing.T) {
+	f := kernel.NewFake()
+	rule := func(comment string) kernel.Rule {
+		return kernel.Rule{Counter: true, Verdict: kernel.Continue, Comment: comment}
+	}
+	chains := map[string]kernel.Chain{"it": {Rules: kernel.RulesOf(rule("a"), kernel.Rule{Verdict: kernel.Return}, rule("b"))}, "silent": {}}
+	kerneltest.Put(t, f.Chains(), chains)
+	f.AddCount("it", "b", 2, 100)
+	f.AddCount("it", "b", 1, 50)
+	f.AddCount("gone", "b", 1, 50)
+	counts := func() map[string][]kernel.RuleCount {
+		counts, err := f.RuleCounters(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return counts
+	}
+	if diff := cmp.Diff(map[string][]kernel.RuleCount{"it": {{Comment: "a"}, {Comment: "b", Packets: 3, Bytes: 150}}}, counts()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	kerneltest.Put(t, f.Chains(), map[string]kernel.Chain{"it": {Rules: kernel.RulesOf(rule("b"))}})
+	if diff := cmp.Diff(map[string][]kernel.RuleCount{"it": {{Comment: "b"}}}, counts()); diff != "" {
+		t.Errorf("replaced (-want +got):\n%s", diff)
+	}
+}
+
 // TestFakeRulesFail injects a fault into each operation.
 func TestFakeRulesFail(t *testing.T) {
 	f := kernel.NewFake()
@@ -79,6 +181,7 @@ func TestFakeRulesFail(t *testing.T) {
 		{"read", "sets", func() error { _, err := f.Sets().Read(ctx); return err }},
 		{"read", "elements", func() error { _, err := f.Elements().Read(ctx); return err }},
 		{"read", "chains", func() error { _, err := f.Chains().Read(ctx); return err }},
+		{"read", "counters", func() error { _, err := f.RuleCounters(ctx); return err }},
 		{"set", "nodes4", func() error { return f.Sets().Write(ctx, sets, nil) }},
 		{"set", e, func() error { return f.Elements().Write(ctx, elements, nil) }},
 		{"set", "it", func() error { return f.Chains().Write(ctx, chains, nil) }},

@@ -16,12 +16,24 @@ func RulesText(sets iter.Seq2[string, Set], elements iter.Seq2[Element, struct{}
 	for e := range elements {
 		members[e.Set] = append(members[e.Set], e)
 	}
+	entries := make(map[string][]string) // of each verdict map
+	lists := make(map[string]Chain)
+	for key, c := range chains {
+		if verdicts, link, ok := ParseEntryKey(key); ok {
+			entries[verdicts] = append(entries[verdicts], fmt.Sprintf("%q : %s", link, c))
+		} else {
+			lists[key] = c
+		}
+	}
 	var blocks []string
 	kinds := maps.Collect(sets)
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		blocks = append(blocks, block("set "+name, setLines(kinds[name], members[name])))
+		if s := kinds[name]; s.Keys == KeysLinks {
+			blocks = append(blocks, block("map "+name, append(s.lines(), elementLines(slices.Sorted(slices.Values(entries[name])))...)))
+		} else {
+			blocks = append(blocks, block("set "+name, append(s.lines(), elementLines(texts(members[name]))...)))
+		}
 	}
-	lists := maps.Collect(chains)
 	for _, name := range slices.Sorted(maps.Keys(lists)) {
 		var lines []string
 		if text := lists[name].String(); text != "" {
@@ -43,10 +55,24 @@ func block(head string, lines []string) string {
 	return b.String()
 }
 
-func setLines(s Set, members []Element) []string {
-	lines := []string{"type ipv4_addr"}
+// lines returns what makes a set of this kind.
+func (s Set) lines() []string {
+	address := "ipv4_addr"
 	if s.IPv6 {
-		lines = []string{"type ipv6_addr"}
+		address = "ipv6_addr"
+	}
+	var lines []string
+	switch s.Keys {
+	case KeysAddresses:
+		lines = []string{"type " + address}
+	case KeysPorts:
+		lines = []string{"type inet_service"}
+	case KeysServices:
+		lines = []string{"type " + address + " . inet_proto . inet_service"}
+	case KeysSources:
+		lines = []string{"type ifname . " + address}
+	case KeysLinks:
+		lines = []string{"type ifname : verdict"}
 	}
 	if s.Ranges {
 		lines = append(lines, "flags interval")
@@ -54,16 +80,30 @@ func setLines(s Set, members []Element) []string {
 	if s.Other != "" {
 		lines = append(lines, "# "+s.Other)
 	}
-	slices.SortFunc(members, func(a, b Element) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	return lines
+}
+
+// texts returns elements in order, as nft(8) writes them.
+func texts(members []Element) []string {
+	slices.SortFunc(members, Element.compare)
+	out := make([]string, len(members))
 	for i, e := range members {
+		out[i] = e.text()
+	}
+	return out
+}
+
+func elementLines(texts []string) []string {
+	lines := make([]string, len(texts))
+	for i, text := range texts {
 		before, after := "             ", ","
 		if i == 0 {
 			before = "elements = { "
 		}
-		if i == len(members)-1 {
+		if i == len(texts)-1 {
 			after = " }"
 		}
-		lines = append(lines, before+e.text()+after)
+		lines[i] = before + text + after
 	}
 	return lines
 }

@@ -1,7 +1,6 @@
 package kerneltest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -47,6 +45,13 @@ func RunRules(t *testing.T, newWorld func(t *testing.T) RulesWorld) {
 		{"a bad element does not stop its neighbours", badElements},
 		{"a bad chain does not stop its neighbours", badChains},
 		{"a set in use stays", setInUse},
+		{"what rules and entries refer to must be there", missing},
+		{"what depends on what is refused is refused", dependents},
+		{"what is referred to stays", chainInUse},
+		{"chains in a circle are refused", circles},
+		{"chains and entries go in any order", anyOrder},
+		{"entries lead elsewhere", entriesMove},
+		{"many chains", manyChains},
 		{"a set of another kind is made anew", setOfAnotherKind},
 		{"what another hand made is read and deleted", byAnotherHand},
 		{"many elements", manyElements},
@@ -145,7 +150,28 @@ func members(elements ...kernel.Element) map[kernel.Element]struct{} {
 func kinds() map[string]kernel.Set {
 	return map[string]kernel.Set{
 		"nodes4": {}, "nodes6": {IPv6: true}, "pools4": {Ranges: true}, "pools6": {IPv6: true, Ranges: true},
+		"ports": {Keys: kernel.KeysPorts}, "port-ranges": {Keys: kernel.KeysPorts, Ranges: true},
+		"services4": {Keys: kernel.KeysServices}, "services6": {Keys: kernel.KeysServices, IPv6: true},
+		"sources4": {Keys: kernel.KeysSources}, "sources6": {Keys: kernel.KeysSources, IPv6: true},
+		"from/pod": {Keys: kernel.KeysLinks}, "to/pod": {Keys: kernel.KeysLinks},
 	}
+}
+
+// memberOf returns an element that a set of any kind but verdict maps can have.
+func memberOf(name string, s kernel.Set) kernel.Element {
+	e := Member(name, "10.0.0.1")
+	if s.IPv6 {
+		e = Member(name, "fd00::1")
+	}
+	switch s.Keys {
+	case kernel.KeysPorts:
+		e = kernel.Element{Set: name, Port: 80}
+	case kernel.KeysServices:
+		e.Protocol, e.Port = kernel.ProtoTCP, 80
+	case kernel.KeysSources:
+		e.Link = "cairn0"
+	}
+	return e
 }
 
 func noRules(t *testing.T, w RulesWorld) {
@@ -176,9 +202,11 @@ func setsReadBack(t *testing.T, w RulesWorld) {
 			elements = append(elements, Member(set, member))
 		}
 	}
+	elements = append(elements, keyedElements()...)
 	sets := kinds()
 	sets["all4"], sets["all6"] = kernel.Set{Ranges: true}, kernel.Set{IPv6: true, Ranges: true}
-	sets["with/odd_name-1.2"] = kernel.Set{}
+	sets["with/odd_name-1.2"], sets["_.all-ports"] = kernel.Set{}, kernel.Set{Keys: kernel.KeysPorts, Ranges: true}
+	elements = append(elements, kernel.Element{Set: "_.all-ports", LastPort: 65535})
 	for range 2 { // the second time all is there already
 		Put(t, w.Sets(), sets)
 		Put(t, w.Elements(), members(elements...))
@@ -200,6 +228,33 @@ func setsReadBack(t *testing.T, w RulesWorld) {
 	}
 }
 
+// keyedElements are elements of keys other than addresses alone.
+func keyedElements() []kernel.Element {
+	elements := []kernel.Element{
+		{Set: "ports"}, {Set: "ports", Port: 1}, {Set: "ports", Port: 256}, {Set: "ports", Port: 65535},
+		// Single ones, neighbours, with a gap, and at both ends.
+		{Set: "port-ranges"}, {Set: "port-ranges", Port: 1, LastPort: 2}, {Set: "port-ranges", Port: 3}, {Set: "port-ranges", Port: 5, LastPort: 255},
+		{Set: "port-ranges", Port: 256, LastPort: 65534}, {Set: "port-ranges", Port: 65535},
+	}
+	for set, addrs := range map[string][]string{"4": {"192.0.2.1", "192.0.2.2"}, "6": {"2001:db8::1", "2001:db8::2"}} {
+		for _, addr := range addrs {
+			for _, port := range []uint16{0, 53, 65535} {
+				for _, protocol := range []uint8{kernel.ProtoTCP, kernel.ProtoUDP, 255} {
+					e := Member("services"+set, addr)
+					e.Protocol, e.Port = protocol, port
+					elements = append(elements, e)
+				}
+			}
+			for _, link := range []string{"a", "cairn0", "fifteen-letters"} {
+				e := Member("sources"+set, addr)
+				e.Link = link
+				elements = append(elements, e)
+			}
+		}
+	}
+	return elements
+}
+
 func badSets(t *testing.T, w RulesWorld) {
 	good := kinds()
 	set := maps.Clone(good)
@@ -208,17 +263,30 @@ func badSets(t *testing.T, w RulesWorld) {
 		set[name] = kernel.Set{}
 	}
 	set["other"] = kernel.Set{Other: "map"}
+	for name, s := range map[string]kernel.Set{
+		`back\slash`: {}, "keys": {Keys: "marks"}, "ranges-of-services": {Keys: kernel.KeysServices, Ranges: true},
+		"ranges-of-sources": {Keys: kernel.KeysSources, Ranges: true}, "ranges-of-links": {Keys: kernel.KeysLinks, Ranges: true},
+		"family-of-ports": {Keys: kernel.KeysPorts, IPv6: true}, "family-of-links": {Keys: kernel.KeysLinks, IPv6: true},
+	} {
+		set[name], bad[name] = s, syscall.EINVAL
+	}
 	wantFailures(t, w.Sets().Write(t.Context(), set, nil), "set", bad)
 	WantRules(t, w, good, nil, nil)
 }
 
 func badElements(t *testing.T, w RulesWorld) {
 	Put(t, w.Sets(), kinds())
-	there := []kernel.Element{Member("pools4", "10.1.0.0/16"), Member("pools6", "fd00:1::/64")}
+	there := []kernel.Element{Member("pools4", "10.1.0.0/16"), Member("pools6", "fd00:1::/64"), {Set: "port-ranges", Port: 100, LastPort: 200}}
 	Put(t, w.Elements(), members(there...))
 	good := []kernel.Element{
 		Member("nodes4", "192.0.2.1"), Member("nodes4", "192.0.2.2"), Member("nodes6", "2001:db8::1"),
 		Member("pools4", "10.0.0.0/16"), Member("pools4", "10.2.0.0/16"), Member("pools6", "fd00:2::/64"),
+		{Set: "port-ranges", Port: 99}, {Set: "port-ranges", Port: 201, LastPort: 300},
+	}
+	with := func(set, addr string, change func(*kernel.Element)) kernel.Element {
+		e := Member(set, addr)
+		change(&e)
+		return e
 	}
 	bad := map[kernel.Element]error{
 		Member("gone", "192.0.2.1"):          syscall.ENOENT,
@@ -236,12 +304,37 @@ func badElements(t *testing.T, w RulesWorld) {
 		Member("pools6", "fd00:1::/48"):      syscall.EEXIST,
 		Member("nodes4", "::ffff:192.0.2.1"): syscall.EINVAL,
 		{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}: syscall.EINVAL,
+
+		{Set: "port-ranges", Port: 200, LastPort: 201}: syscall.EEXIST,
+		{Set: "port-ranges", Port: 100}:                syscall.EEXIST,
+		{Set: "port-ranges", Port: 120, LastPort: 130}: syscall.EEXIST,
+		{Set: "port-ranges", Port: 50, LastPort: 250}:  syscall.EEXIST,
+		{Set: "port-ranges", Port: 80, LastPort: 80}:   syscall.EINVAL,
+		{Set: "port-ranges", Port: 80, LastPort: 79}:   syscall.EINVAL,
+		{Set: "ports", Port: 80, LastPort: 81}:         syscall.EINVAL,
+		Member("ports", "192.0.2.1"):                   syscall.EINVAL,
+		Member("from/pod", "192.0.2.1"):                syscall.EINVAL,
+		{Set: "from/pod", Link: "cairn0"}:              syscall.EINVAL,
+		{Set: "services4", Protocol: 6, Port: 80}:      syscall.EINVAL,
+		Member("services4", "192.0.2.1"):               syscall.EINVAL,
+		Member("sources4", "192.0.2.1"):                syscall.EINVAL,
+		{Set: "sources4", Link: "cairn0"}:              syscall.EINVAL,
+
+		with("nodes4", "192.0.2.1", func(e *kernel.Element) { e.Port = 80 }):                                 syscall.EINVAL,
+		with("nodes4", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn0" }):                           syscall.EINVAL,
+		with("services4", "2001:db8::1", func(e *kernel.Element) { e.Protocol, e.Port = 6, 80 }):             syscall.EINVAL,
+		with("services4", "192.0.2.0/24", func(e *kernel.Element) { e.Protocol, e.Port = 6, 80 }):            syscall.EINVAL,
+		with("services4", "192.0.2.1", func(e *kernel.Element) { e.Protocol, e.Port, e.LastPort = 6, 1, 2 }): syscall.EINVAL,
+		with("sources6", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn0" }):                         syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn*" }):                         syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link, e.Port = "cairn0", 80 }):             syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link = "sixteen-letters-" }):               syscall.EINVAL,
 	}
 	// What overlaps another new one would fail by chance.
 	for e, want := range bad {
 		set := members(good...)
 		set[e] = struct{}{}
-		if want == syscall.EEXIST && e.Prefix.Bits() == 8 {
+		if want == syscall.EEXIST && (e.Prefix.Bits() == 8 || e.LastPort > 200) {
 			set = members(e, good[0])
 		}
 		wantFailures(t, w.Elements().Write(t.Context(), set, nil), "set", map[kernel.Element]error{e: want})
@@ -275,59 +368,19 @@ func setOfAnotherKind(t *testing.T, w RulesWorld) {
 	for _, from := range all {
 		for _, to := range all {
 			Put(t, w.Sets(), map[string]kernel.Set{"it": from})
-			member := "10.0.0.1"
-			if from.IPv6 {
-				member = "fd00::1"
-			}
-			Put(t, w.Elements(), members(Member("it", member)))
-			Put(t, w.Sets(), map[string]kernel.Set{"it": to})
 			var left []kernel.Element
-			if from == to {
-				left = append(left, Member("it", member))
+			if from.Keys != kernel.KeysLinks {
+				left = append(left, memberOf("it", from))
+			}
+			Put(t, w.Elements(), members(left...))
+			Put(t, w.Sets(), map[string]kernel.Set{"it": to})
+			if from != to {
+				left = nil
 			}
 			WantRules(t, w, map[string]kernel.Set{"it": to}, left, nil)
 			Put(t, w.Sets(), nil, "it")
 		}
 	}
-}
-
-func byAnotherHand(t *testing.T, w RulesWorld) {
-	for name, s := range kinds() {
-		w.AddSet(t, name, s)
-	}
-	e := kernel.Element{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}
-	elements := []kernel.Element{e, Member("pools4", "10.6.0.0/16"), Member("nodes6", "2001:db8::1")}
-	for _, e := range elements {
-		w.AddElement(t, e)
-	}
-	for name, c := range ruleForms() {
-		w.AddChain(t, name, c)
-	}
-	WantRules(t, w, kinds(), elements, ruleForms())
-	w.DropElement(t, elements[1])
-	w.DropChain(t, "input")
-	chains := ruleForms()
-	delete(chains, "input")
-	WantRules(t, w, kinds(), []kernel.Element{e, elements[2]}, chains)
-
-	// It is in the way of what is wanted only until it is deleted.
-	wanted := Member("pools4", "10.5.0.0/24")
-	wantFailures(t, w.Elements().Write(t.Context(), members(wanted), nil), "set", map[kernel.Element]error{wanted: syscall.EEXIST})
-	Put(t, w.Elements(), nil, e)
-	Put(t, w.Elements(), members(wanted))
-	WantRules(t, w, kinds(), []kernel.Element{elements[2], wanted}, chains)
-
-	Put(t, w.Chains(), nil, slices.Collect(maps.Keys(chains))...)
-	Put(t, w.Sets(), nil, slices.Collect(maps.Keys(kinds()))...)
-	WantRules(t, w, nil, nil, nil)
-
-	Put(t, w.Sets(), kinds())
-	Put(t, w.Chains(), ruleForms())
-	w.FlushRuleset(t)
-	WantRules(t, w, nil, nil, nil)
-	Put(t, w.Sets(), kinds())
-	Put(t, w.Chains(), ruleForms())
-	WantRules(t, w, kinds(), nil, ruleForms())
 }
 
 func manyElements(t *testing.T, w RulesWorld) {
@@ -353,43 +406,4 @@ func manyElements(t *testing.T, w RulesWorld) {
 	WantRules(t, w, kinds(), elements[len(half):], nil)
 	Put(t, w.Elements(), nil, elements...) // half of them are gone
 	WantRules(t, w, kinds(), nil, nil)
-}
-
-func rulesWatched(t *testing.T, w RulesWorld) {
-	told := make(chan kernel.Event, 1000)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Watch(ctx, func(e kernel.Event) { told <- e }) }()
-	<-told // it is watching
-	for _, step := range []struct {
-		name string
-		do   func()
-	}{
-		{"a set", func() { w.AddSet(t, "nodes4", kernel.Set{}) }},
-		{"an element", func() { w.AddElement(t, Member("nodes4", "192.0.2.1")) }},
-		{"a chain", func() { w.AddChain(t, "it", kernel.Chain{Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.Drop})}) }},
-		{"an element less", func() { w.DropElement(t, Member("nodes4", "192.0.2.1")) }},
-		{"a chain less", func() { w.DropChain(t, "it") }},
-		{"nothing left", func() { w.FlushRuleset(t) }},
-	} {
-		step.do()
-		for limit := time.After(patience); ; {
-			select {
-			case e := <-told:
-				if e.Host == nil {
-					t.Fatal("event without a host")
-				}
-				if !e.Rules {
-					continue
-				}
-			case <-limit:
-				t.Fatalf("no word of %s", step.name)
-			}
-			break
-		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Watch returned %v after its context was done, want nil", err)
-	}
 }

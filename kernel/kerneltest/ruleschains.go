@@ -2,46 +2,14 @@ package kerneltest
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
 	"cairn.network/cairn/kernel"
 )
-
-// ruleForms are base chains with every form of rule.
-func ruleForms() map[string]kernel.Chain {
-	nodes4, nodes6 := kernel.InSet{Set: "nodes4"}, kernel.InSet{Set: "nodes6", IPv6: true}
-	pools4, pools6 := kernel.InSet{Set: "pools4"}, kernel.InSet{Set: "pools6", IPv6: true}
-	not := func(s kernel.InSet) kernel.InSet { s.Not = true; return s }
-	return map[string]kernel.Chain{
-		"empty":       {Hook: kernel.HookForward, Type: kernel.ChainFilter},
-		"regular":     {Rules: kernel.RulesOf(kernel.Rule{Verdict: kernel.Accept})},
-		"regular-nil": {},
-		"input": {Hook: kernel.HookInput, Type: kernel.ChainFilter, Priority: -5, Rules: kernel.RulesOf(
-			kernel.Rule{Src: not(nodes4), Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop, Comment: "no node's"},
-			kernel.Rule{Dst: not(nodes4), Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop},
-			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 4096, Verdict: kernel.Drop},
-			kernel.Rule{Src: not(nodes6), Protocol: kernel.ProtoUDP, DstPort: 4789, Fragment: true, Verdict: kernel.Drop},
-			kernel.Rule{Dst: nodes6, Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 4096, Translated: true, Verdict: kernel.Drop},
-			kernel.Rule{Translated: true, Verdict: kernel.Accept},
-			kernel.Rule{Src: nodes6, Dst: not(nodes6), Verdict: kernel.Drop},
-			kernel.Rule{Protocol: kernel.ProtoUDP, VNI: 1<<24 - 1, Verdict: kernel.Drop},
-			kernel.Rule{Protocol: kernel.ProtoTCP, DstPort: 65535, Verdict: kernel.Accept},
-			kernel.Rule{Protocol: kernel.ProtoTCP, Verdict: kernel.Accept},
-			kernel.Rule{Verdict: kernel.Accept, Comment: "the rest"},
-		)},
-		"forward": {Hook: kernel.HookForward, Type: kernel.ChainFilter, Priority: 10, Rules: kernel.RulesOf(
-			kernel.Rule{InLink: "cairn*", Dst: nodes4, Protocol: kernel.ProtoIPIP, Verdict: kernel.Drop},
-			kernel.Rule{InLink: "eth0", OutLink: "cairn*", Verdict: kernel.Accept},
-			kernel.Rule{OutLink: "fifteen-letters", Verdict: kernel.Accept},
-			kernel.Rule{InLink: "fourteen-chars*", Src: pools4, Verdict: kernel.Accept},
-		)},
-		"prerouting":  {Hook: kernel.HookPrerouting, Type: kernel.ChainFilter, Priority: kernel.PriorityRaw, Rules: kernel.RulesOf(kernel.Rule{Src: nodes4, Dst: nodes4, Protocol: kernel.ProtoUDP, DstPort: 4789, VNI: 1, Verdict: kernel.NoTrack})},
-		"output":      {Hook: kernel.HookOutput, Type: kernel.ChainFilter, Priority: kernel.PriorityRaw, Rules: kernel.RulesOf(kernel.Rule{Src: nodes6, Dst: nodes6, Verdict: kernel.NoTrack})},
-		"postrouting": {Hook: kernel.HookPostrouting, Type: kernel.ChainNAT, Priority: kernel.PriorityNAT, Rules: kernel.RulesOf(kernel.Rule{Src: pools4, Dst: not(pools4), Verdict: kernel.Masquerade}, kernel.Rule{Src: pools6, Dst: not(pools6), Verdict: kernel.Masquerade})},
-	}
-}
 
 // EveryRule writes every form of rule and reads it back; it leaves them there.
 func EveryRule(t *testing.T, w RulesWorld) {
@@ -121,10 +89,80 @@ func badChains(t *testing.T, w RulesWorld) {
 		"nat-forward":     {kernel.Chain{Hook: kernel.HookForward, Type: kernel.ChainNAT}, syscall.EINVAL},
 		"nat-early":       {kernel.Chain{Hook: kernel.HookPrerouting, Type: kernel.ChainNAT, Priority: -200}, syscall.EINVAL},
 		"bad name for it": {filter(drop), syscall.EINVAL},
+		"leads":           {kernel.Chain{To: "stays"}, syscall.EINVAL},
 	} {
 		all[name], bad[name] = c.Chain, c.err
+	}
+	for name, r := range badRules() {
+		all[name], bad[name] = filter(r), syscall.EINVAL
 	}
 	wantFailures(t, w.Chains().Write(t.Context(), all, nil), "set", bad)
 	good["stays"] = stays
 	WantRules(t, w, kinds(), nil, good)
+}
+
+// badRules are rules that no chain can have.
+func badRules() map[string]kernel.Rule {
+	const src, dst = kernel.Source, kernel.Destination
+	prefix4, prefix6 := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")
+	rules := map[string]kernel.Rule{
+		"two-links":      {InLink: "a", NoInLink: true},
+		"family":         {Family: 5},
+		"other-family":   {Family: 6, Src: kernel.InSet{Set: "nodes4"}},
+		"family-of-icmp": {Protocol: kernel.ProtoICMP, ICMP: &kernel.ICMP{Type: 8}, Src: kernel.InSet{Set: "nodes6", IPv6: true}},
+		"two-protocols":  {Protocol: 6, NotProtocol: 17},
+		"icmp":           {Protocol: 6, ICMP: &kernel.ICMP{Type: 8}},
+		"not-icmp":       {NotICMP: &kernel.ICMP{Type: 8}},
+		"fragment4":      {Fragment: true, Family: 4},
+		"states":         {States: 1 << 5},
+		"limit-rate":     {Limit: &kernel.Limit{Burst: 1}},
+		"limit-burst":    {Limit: &kernel.Limit{Rate: 1}},
+		"log-prefix":     {Log: &kernel.Log{Prefix: `"`}},
+		"log-long":       {Log: &kernel.Log{Prefix: strings.Repeat("a", 128)}},
+		"target":         {Target: "good"},
+		"no-chain":       {Verdict: kernel.Jump},
+		"odd-chain":      {Verdict: kernel.Goto, Target: "a b"},
+		"no-map":         {Verdict: kernel.InVerdicts},
+		"continue":       {Verdict: kernel.Continue},
+		"continue-limit": {Verdict: kernel.Continue, Limit: &kernel.Limit{Rate: 1, Burst: 1}},
+		"map-as-set":     {Src: kernel.InSet{Set: "from/pod"}},
+		"set-as-map":     {Verdict: kernel.OutVerdicts, Target: "ports"},
+		"other-set":      {Dst: kernel.InSet{Set: "nodes6"}},
+		"ports-set":      {Dst: kernel.InSet{Set: "ports"}},
+	}
+	for name, a := range map[string]kernel.AddrMatch{
+		"place":            {Place: "middle", Prefix: prefix4},
+		"no-place":         {Set: "nodes4"},
+		"nothing":          {Place: src},
+		"both":             {Place: src, Set: "nodes4", Prefix: prefix4},
+		"prefix-family":    {Place: src, Prefix: prefix6},
+		"prefix-unmasked":  {Place: src, Prefix: netip.MustParsePrefix("10.0.0.1/8")},
+		"prefix-keys":      {Place: src, Prefix: prefix4, Keys: kernel.KeysSources},
+		"services-source":  {Place: src, Set: "services4", Keys: kernel.KeysServices},
+		"sources-dest":     {Place: dst, Set: "sources4", Keys: kernel.KeysSources},
+		"keys":             {Place: src, Set: "ports", Keys: kernel.KeysPorts},
+		"services-family":  {Place: dst, Set: "services6", Keys: kernel.KeysServices},
+		"services-as-set":  {Place: dst, Set: "services4"},
+		"set-as-services":  {Place: dst, Set: "nodes4", Keys: kernel.KeysServices},
+		"sources-services": {Place: src, Set: "services4", Keys: kernel.KeysSources},
+	} {
+		rules["address-"+name] = kernel.Rule{Addrs: []kernel.AddrMatch{a}}
+	}
+	for name, p := range map[string]kernel.PortMatch{
+		"place":    {Place: "middle", First: 1, Last: 1},
+		"both":     {Place: dst, Set: "ports", First: 1, Last: 1},
+		"backward": {Place: dst, First: 2, Last: 1},
+		"kind":     {Place: dst, Set: "nodes4"},
+	} {
+		rules["port-"+name] = kernel.Rule{Protocol: kernel.ProtoTCP, Ports: []kernel.PortMatch{p}}
+	}
+	rules["port-protocol"] = kernel.Rule{Protocol: 47, Ports: []kernel.PortMatch{{Place: dst, First: 1, Last: 1}}}
+	rules["services-protocol"] = kernel.Rule{Protocol: 47, Addrs: []kernel.AddrMatch{{Place: dst, Set: "services4", Keys: kernel.KeysServices}}}
+	for name, r := range rules {
+		if r.Verdict == "" {
+			r.Verdict = kernel.Drop
+		}
+		rules[name] = r
+	}
+	return rules
 }

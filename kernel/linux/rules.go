@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,8 +117,16 @@ func (c *rulesConn) chains(ctx context.Context) (found map[string]chainFound, er
 	return found, unlessUnknown(err)
 }
 
+// fewUses is up to how many things in the table it is worth looking what they are: what
+// rules need beside them counts too, and what another hand has put there.
+const fewUses = 100
+
 // sweep deletes our table when nothing is left in it.
 func (c *rulesConn) sweep(ctx context.Context) error {
+	table, err := c.table(ctx)
+	if err != nil || table.uses > fewUses {
+		return err
+	}
 	sets, err := c.sets(ctx)
 	if err != nil || len(sets) > 0 {
 		return err
@@ -126,10 +135,34 @@ func (c *rulesConn) sweep(ctx context.Context) error {
 	if err != nil || len(chains) > 0 {
 		return err
 	}
-	failed, err := commit(ctx, c, []unit[string]{{"delete", []string{kernel.RulesTable}, func([]string) []netlink.Message {
-		return []netlink.Message{delTable()}
-	}}})
+	failed, err := commit(ctx, c, []unit[string]{unitOf("delete", kernel.RulesTable, delTable())})
 	return errors.Join(append(failed, err)...)
+}
+
+// tableFound is our table as the kernel has it.
+type tableFound struct {
+	uses   uint32 // chains, sets and other things in it
+	asleep bool   // it was set to do nothing
+}
+
+func (c *rulesConn) table(ctx context.Context) (found tableFound, err error) {
+	err = c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETTABLE, 0)}, func(m netlink.Message, err error) error {
+		if err != nil {
+			return err
+		}
+		return attributes(m.Data, func(ad *netlink.AttributeDecoder) {
+			switch ad.Type() {
+			case unix.NFTA_TABLE_USE:
+				found.uses = ad.Uint32()
+			case unix.NFTA_TABLE_FLAGS:
+				found.asleep = ad.Uint32() != 0
+			}
+		})
+	})
+	if errors.Is(err, unix.ENOENT) {
+		err = nil
+	}
+	return found, unlessUnknown(err)
 }
 
 func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
@@ -147,8 +180,10 @@ func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
 // rulesWrite is one call of Write: what it is to do, and what failed.
 type rulesWrite[K comparable] struct {
 	setting bool // not only to delete
-	units   []unit[K]
-	failed  []error
+	// early are transactions that go before that of units, of what nobody meets yet.
+	early  [][]unit[K]
+	units  []unit[K]
+	failed []error
 }
 
 func (w *rulesWrite[K]) fail(op string, k K, err error) {
@@ -157,19 +192,24 @@ func (w *rulesWrite[K]) fail(op string, k K, err error) {
 
 // add adds what one key needs to the transaction.
 func (w *rulesWrite[K]) add(op string, k K, messages ...netlink.Message) {
-	w.units = append(w.units, unit[K]{op, []K{k}, func([]K) []netlink.Message { return messages }})
+	w.units = append(w.units, unitOf(op, k, messages...))
 }
 
-// run calls plan to fill the transaction, commits it, and calls done.
+// run calls plan to fill the transactions, commits them, and calls done.
 func (w *rulesWrite[K]) run(ctx context.Context, d *rulesDriver, what string, plan, done func(*rulesConn) error) error {
 	err := d.withRules(what, func(conn *rulesConn) error {
 		if err := plan(conn); err != nil {
 			return err
 		}
-		failed, err := commit(ctx, conn, w.units)
-		w.failed = append(w.failed, failed...)
-		if err != nil || done == nil {
-			return err
+		for _, units := range append(w.early, w.units) {
+			failed, err := commit(ctx, conn, units)
+			w.failed = append(w.failed, failed...)
+			if err != nil {
+				return err
+			}
+		}
+		if done == nil {
+			return nil
 		}
 		return done(conn)
 	})
@@ -182,13 +222,14 @@ func (w *rulesWrite[K]) run(ctx context.Context, d *rulesDriver, what string, pl
 func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []string) error {
 	w := &rulesWrite[string]{setting: len(set) > 0}
 	plan := func(conn *rulesConn) error {
-		have, err := conn.setsNamed(ctx, slices.Collect(maps.Keys(set)))
+		have, err := conn.find(ctx, slices.Collect(maps.Keys(set)), nil)
 		if err != nil {
 			return err
 		}
 		id := uint32(0)
-		for name, s := range set {
-			old, exists := have[name]
+		for _, name := range setOrder(set) {
+			s := set[name]
+			old, exists := have.sets[name]
 			id++
 			switch err := s.Check(name); {
 			case err != nil:
@@ -207,49 +248,25 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 	return w.run(ctx, t.rulesDriver, "write sets", plan, sweepAfter(ctx, del))
 }
 
+// setOrder has verdict maps come first. The kernel finds a set by walking over all, in
+// the order in which they were made, and what is asked of maps is urgent.
+func setOrder(set map[string]kernel.Set) []string {
+	return slices.SortedFunc(maps.Keys(set), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(set[a]), rank(set[b])), cmp.Compare(a, b))
+	})
+}
+
+func rank(s kernel.Set) int {
+	if s.Keys == kernel.KeysLinks {
+		return 0
+	}
+	return 1
+}
+
 // sweepAfter returns what is to be done after a transaction that deletes.
 func sweepAfter(ctx context.Context, del []string) func(*rulesConn) error {
 	if len(del) == 0 {
 		return nil
 	}
 	return func(conn *rulesConn) error { return conn.sweep(ctx) }
-}
-
-// setsNamed returns those of the sets that are there.
-func (c *rulesConn) setsNamed(ctx context.Context, names []string) (map[string]kernel.Set, error) {
-	found := make(map[string]kernel.Set, len(names))
-	err := c.named(ctx, unix.NFT_MSG_GETSET, unix.NFTA_SET_NAME, names, func(data []byte) error {
-		s, err := parseSet(data)
-		found[s.name] = s.Set
-		return err
-	})
-	return found, err
-}
-
-// chainsNamed returns those of the chains that are there, without their rules.
-func (c *rulesConn) chainsNamed(ctx context.Context, names []string) (map[string]kernel.Chain, error) {
-	found := make(map[string]kernel.Chain, len(names))
-	err := c.named(ctx, unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_NAME, names, func(data []byte) error {
-		ch, err := parseChain(data)
-		found[ch.name] = ch.Chain
-		return err
-	})
-	return found, err
-}
-
-// named calls each with those of the named objects that are there.
-func (c *rulesConn) named(ctx context.Context, kind int, attr uint16, names []string, each func(data []byte) error) error {
-	var requests []netlink.Message
-	for _, name := range names {
-		requests = append(requests, rulesRequest(kind, 0, text(attr, name)))
-	}
-	return c.ask(ctx, requests, func(m netlink.Message, err error) error {
-		switch {
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ERANGE):
-			return nil // there is none, nor can there be
-		case err != nil:
-			return unlessUnknown(err)
-		}
-		return each(m.Data)
-	})
 }

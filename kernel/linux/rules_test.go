@@ -3,8 +3,10 @@
 package linux
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -42,7 +44,7 @@ func (w *rulesWorld) nft(t testing.TB, script string) string {
 	t.Helper()
 	var out []byte
 	err := config{netns: int(w.netns.Fd())}.in(func() (err error) {
-		cmd := exec.Command("nft", "-p", "-y", "-f", "-")
+		cmd := exec.Command("nft", "-p", "-y", "-s", "-f", "-")
 		cmd.Stdin = strings.NewReader(script)
 		out, err = cmd.CombinedOutput()
 		return err
@@ -55,39 +57,42 @@ func (w *rulesWorld) nft(t testing.TB, script string) string {
 
 func (w *rulesWorld) AddSet(t testing.TB, name string, s kernel.Set) {
 	t.Helper()
-	kind := "type ipv4_addr;"
-	if s.IPv6 {
-		kind = "type ipv6_addr;"
-	}
-	if s.Ranges {
-		kind += " flags interval;"
-	}
-	w.nft(t, fmt.Sprintf("add table inet cairn\nadd set inet cairn %s { %s }", name, kind))
+	w.nft(t, kernel.RulesText(maps.All(map[string]kernel.Set{name: s}), none[kernel.Element, struct{}], none[string, kernel.Chain]))
 }
 
-func elementText(e kernel.Element) string {
-	text, _, _ := strings.Cut(e.String(), " ")
-	return text
-}
+func none[K, V any](func(K, V) bool) {}
 
 func (w *rulesWorld) AddElement(t testing.TB, e kernel.Element) {
 	t.Helper()
-	w.nft(t, fmt.Sprintf("add element inet cairn %s { %s }", e.Set, elementText(e)))
+	w.element(t, "add", e.Set, strings.TrimSuffix(e.String(), " in "+e.Set))
 }
 
 func (w *rulesWorld) DropElement(t testing.TB, e kernel.Element) {
 	t.Helper()
-	w.nft(t, fmt.Sprintf("delete element inet cairn %s { %s }", e.Set, elementText(e)))
+	w.element(t, "delete", e.Set, strings.TrimSuffix(e.String(), " in "+e.Set))
 }
 
-func (w *rulesWorld) AddChain(t testing.TB, name string, c kernel.Chain) {
+func (w *rulesWorld) element(t testing.TB, verb, set, text string) {
 	t.Helper()
-	w.nft(t, fmt.Sprintf("table inet cairn {\nchain %s {\n%s\n}\n}", name, c))
+	w.nft(t, fmt.Sprintf("%s element inet cairn %s { %s }", verb, set, text))
 }
 
-func (w *rulesWorld) DropChain(t testing.TB, name string) {
+func (w *rulesWorld) AddChain(t testing.TB, key string, c kernel.Chain) {
 	t.Helper()
-	w.nft(t, "delete chain inet cairn "+name)
+	if verdicts, link, ok := kernel.ParseEntryKey(key); ok {
+		w.element(t, "add", verdicts, fmt.Sprintf("%q : %s", link, cmp.Or(c.Other, c.String())))
+		return
+	}
+	w.nft(t, kernel.RulesText(none[string, kernel.Set], none[kernel.Element, struct{}], maps.All(map[string]kernel.Chain{key: c})))
+}
+
+func (w *rulesWorld) DropChain(t testing.TB, key string) {
+	t.Helper()
+	if verdicts, link, ok := kernel.ParseEntryKey(key); ok {
+		w.element(t, "delete", verdicts, fmt.Sprintf("%q", link))
+		return
+	}
+	w.nft(t, "delete chain inet cairn "+key)
 }
 
 func (w *rulesWorld) FlushRuleset(t testing.TB) {

@@ -59,6 +59,13 @@ type unit[K comparable] struct {
 	op    string
 	keys  []K
 	build func(keys []K) []netlink.Message
+	// before goes before what all units build; of one key only.
+	before []netlink.Message
+}
+
+// unitOf returns the unit of one key.
+func unitOf[K comparable](op string, k K, messages ...netlink.Message) unit[K] {
+	return unit[K]{op: op, keys: []K{k}, build: func([]K) []netlink.Message { return messages }}
 }
 
 // commit makes all units true in one transaction. When the kernel refuses it, the
@@ -69,7 +76,7 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 		if err := ctx.Err(); err != nil {
 			return failed, err
 		}
-		refused, err := transact(conn, units)
+		refused, err := transactAgain(ctx, conn, units)
 		switch {
 		case errors.Is(err, errWhole) && len(units) == 1 && len(units[0].keys) == 1:
 			return append(failed, &kernel.KeyError[K]{Op: units[0].op, Key: units[0].keys[0], Err: err}), nil
@@ -94,7 +101,7 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 				rest = append(rest, u)
 			case len(u.keys) > 1:
 				for _, k := range u.keys {
-					rest = append(rest, unit[K]{u.op, []K{k}, u.build})
+					rest = append(rest, unit[K]{op: u.op, keys: []K{k}, build: u.build})
 				}
 			case u.op == "delete" && errors.Is(err, unix.ENOENT): // it is gone
 			default:
@@ -113,11 +120,37 @@ func halves[K comparable](units []unit[K]) (first, second []unit[K]) {
 	}
 	u := units[0]
 	n := len(u.keys)
-	return []unit[K]{{u.op, u.keys[:n/2], u.build}}, []unit[K]{{u.op, u.keys[n/2:], u.build}}
+	part := func(keys []K) []unit[K] { return []unit[K]{{op: u.op, keys: keys, build: u.build}} }
+	return part(u.keys[:n/2]), part(u.keys[n/2:])
 }
 
 // errWhole says that a transaction was refused, but not for which of its parts.
 var errWhole = errors.New("transaction refused")
+
+// errConflict says that a transaction came between others and may be sent again.
+var errConflict = errors.New("transaction in conflict with another")
+
+// conflictTries bounds how often a transaction in conflict is sent.
+const conflictTries = 10
+
+// transactAgain does what transact does, as often as the kernel says to try again.
+func transactAgain[K comparable](ctx context.Context, conn *rulesConn, units []unit[K]) (map[int]error, error) {
+	for try := 1; ; try++ {
+		refused, err := transact(conn, units)
+		if !errors.Is(err, errConflict) || try == conflictTries || ctx.Err() != nil {
+			return refused, err
+		}
+		conn.shut() // the rest of the answer
+		if err := conn.open(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// conflicts says whether the kernel's answer is to try again.
+func conflicts(err error) bool {
+	return errors.Is(err, unix.ERESTART) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
 
 // transact sends the units as one transaction. It returns the first refusal of
 // each unit that has one, by its place; any refusal means that nothing was done.
@@ -127,10 +160,17 @@ func transact[K comparable](conn *rulesConn, units []unit[K]) (map[int]error, er
 	if slices.ContainsFunc(units, func(u unit[K]) bool { return u.op == "set" }) {
 		messages, owner = append(messages, newTable()), append(owner, -1)
 	}
-	for i, u := range units {
-		for _, m := range u.build(u.keys) {
-			messages, owner = append(messages, m), append(owner, i)
+	add := func(i int, some []netlink.Message) {
+		messages = append(messages, some...)
+		for range some {
+			owner = append(owner, i)
 		}
+	}
+	for i, u := range units {
+		add(i, u.before)
+	}
+	for i, u := range units {
+		add(i, u.build(u.keys))
 	}
 	if len(messages) > maxTransaction {
 		return nil, fmt.Errorf("%d messages: %w", len(messages), errWhole)
@@ -187,6 +227,8 @@ func (c *rulesConn) refusals(first uint16, owner []int) (map[int]error, error) {
 		case place >= len(owner): // belated, to the transaction before
 			continue
 		case err == nil:
+		case conflicts(err):
+			return nil, fmt.Errorf("%w: %w", errConflict, err)
 		case errors.Is(err, kernel.ErrPermission), errors.Is(err, kernel.ErrUnsupported) && owner[place] < 0, errors.Is(err, unix.ENOMEM):
 			return nil, err // for whatever key
 		case owner[place] < 0:

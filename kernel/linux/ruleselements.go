@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/mdlayher/netlink"
@@ -24,8 +23,8 @@ func (t ruleElements) Read(ctx context.Context) (map[kernel.Element]struct{}, er
 			return err
 		}
 		for _, s := range sets {
-			if s.Other != "" {
-				continue // its elements may be anything, and go with it
+			if s.Other != "" || s.Keys == kernel.KeysLinks {
+				continue // they may be anything, and go with it; or are entries
 			}
 			found, err := conn.elements(ctx, s)
 			if err != nil {
@@ -42,63 +41,18 @@ func (t ruleElements) Read(ctx context.Context) (map[kernel.Element]struct{}, er
 
 // elements lists the elements of a set.
 func (c *rulesConn) elements(ctx context.Context, s setFound) ([]kernel.Element, error) {
-	var found []boundary
-	err := c.list(ctx, unix.NFT_MSG_GETSETELEM, func() { found = nil }, func(data []byte) error {
+	found, err := c.boundaries(ctx, s.name)
+	return elementsOf(s, found), err
+}
+
+// boundaries lists the elements of a set as the kernel has them.
+func (c *rulesConn) boundaries(ctx context.Context, set string) (found []boundary, err error) {
+	err = c.list(ctx, unix.NFT_MSG_GETSETELEM, func() { found = nil }, func(data []byte) error {
 		some, err := parseElements(data)
 		found = append(found, some...)
 		return err
-	}, text(unix.NFTA_SET_ELEM_LIST_SET, s.name))
-	if err != nil {
-		return nil, err
-	}
-	if s.Ranges {
-		return ranges(s.name, found), nil
-	}
-	elements := make([]kernel.Element, len(found))
-	for i, b := range found {
-		elements[i] = kernel.Element{Set: s.name, Prefix: netip.PrefixFrom(b.addr, b.addr.BitLen())}
-	}
-	return elements, nil
-}
-
-// ranges puts boundaries together: a range goes up to the next end. nft(8) writes
-// an end before the first range too.
-func ranges(set string, found []boundary) []kernel.Element {
-	slices.SortFunc(found, func(a, b boundary) int {
-		if a.addr == b.addr && a.end != b.end {
-			if a.end {
-				return -1
-			}
-			return 1
-		}
-		return a.addr.Compare(b.addr)
-	})
-	var elements []kernel.Element
-	for i, b := range found {
-		if b.end {
-			continue
-		}
-		last := lastOf(kernel.Element{Prefix: netip.PrefixFrom(b.addr, 0)})
-		if i+1 < len(found) && found[i+1].end {
-			last = found[i+1].addr.Prev()
-		}
-		elements = append(elements, rangeOf(set, b.addr, last))
-	}
-	return elements
-}
-
-// rangeOf returns the element from first to last: a prefix where it is one.
-func rangeOf(set string, first, last netip.Addr) kernel.Element {
-	for bits := first.BitLen(); bits >= 0; bits-- {
-		p := netip.PrefixFrom(first, bits)
-		if p.Masked() != p {
-			break
-		}
-		if e := (kernel.Element{Set: set, Prefix: p}); lastOf(e) == last {
-			return e
-		}
-	}
-	return kernel.Element{Set: set, Prefix: netip.PrefixFrom(first, first.BitLen()), Last: last}
+	}, text(unix.NFTA_SET_ELEM_LIST_SET, set))
+	return found, err
 }
 
 type elementsWrite struct{ rulesWrite[kernel.Element] }
@@ -113,18 +67,18 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 				names = append(names, name)
 			}
 		}
-		have, err := conn.setsNamed(ctx, names)
+		have, err := conn.find(ctx, names, nil)
 		if err != nil {
 			return err
 		}
 		// What goes makes room for what comes.
 		for name, elements := range dels {
-			if s, exists := have[name]; exists {
+			if s, exists := have.sets[name]; exists {
 				w.change("delete", s, elements)
 			}
 		}
 		for name, elements := range adds {
-			s, exists := have[name]
+			s, exists := have.sets[name]
 			w.change("set", s, slices.DeleteFunc(elements, func(e kernel.Element) bool {
 				err := e.Check(s)
 				if !exists {
@@ -157,8 +111,71 @@ func (w *elementsWrite) change(op string, s kernel.Set, elements []kernel.Elemen
 		kind, flags = unix.NFT_MSG_DELSETELEM, 0
 	}
 	for some := range slices.Chunk(elements, maxElements) {
-		w.units = append(w.units, unit[kernel.Element]{op, some, func(es []kernel.Element) []netlink.Message {
+		w.units = append(w.units, unit[kernel.Element]{op: op, keys: some, build: func(es []kernel.Element) []netlink.Message {
 			return []netlink.Message{setElements(kind, flags, s, es)}
 		}})
 	}
+}
+
+// setElements builds a message that adds or deletes elements of one set.
+func setElements(kind int, flags netlink.HeaderFlags, s kernel.Set, elements []kernel.Element) netlink.Message {
+	var list []byte
+	key := make([]byte, 0, 32)
+	for _, e := range elements {
+		key = appendKey(key[:0], s, e)
+		list = appendElement(list, key, false)
+		if !s.Ranges {
+			continue
+		}
+		// A range that reaches to the last key there is has no end.
+		if key = appendLast(key[:0], s, e); step(key, 1) {
+			list = appendElement(list, key, true)
+		}
+	}
+	return elementsRequest(kind, flags, elements[0].Set, list)
+}
+
+// elementsRequest builds a message about a list of elements.
+func elementsRequest(kind int, flags netlink.HeaderFlags, set string, list []byte) netlink.Message {
+	return rulesRequest(kind, flags, text(unix.NFTA_SET_ELEM_LIST_SET, set),
+		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: list})
+}
+
+// parseElements returns what a message of a dump says about a set's elements.
+func parseElements(data []byte) (found []boundary, err error) {
+	err = attributes(data, func(ad *netlink.AttributeDecoder) {
+		if ad.Type() != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			return
+		}
+		ad.Nested(func(list *netlink.AttributeDecoder) error {
+			for list.Next() {
+				var b boundary
+				list.Nested(func(e *netlink.AttributeDecoder) error { return b.parse(e) })
+				found = append(found, b)
+			}
+			return list.Err()
+		})
+	})
+	return found, err
+}
+
+func (b *boundary) parse(e *netlink.AttributeDecoder) error {
+	for e.Next() {
+		switch e.Type() {
+		case unix.NFTA_SET_ELEM_FLAGS:
+			b.end = e.Uint32()&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_KEY:
+			e.Nested(func(key *netlink.AttributeDecoder) error {
+				for key.Next() {
+					if key.Type() == unix.NFTA_DATA_VALUE {
+						b.key = key.Bytes()
+					}
+				}
+				return nil
+			})
+		case unix.NFTA_SET_ELEM_DATA:
+			e.Nested(b.leadsTo.parse)
+		}
+	}
+	return nil
 }
