@@ -59,7 +59,7 @@ func columnsOf(kind string) []column {
 	case "NodeStatus":
 		return statusColumns()
 	}
-	return nil
+	return policyColumnsOf(kind)
 }
 
 func poolColumns() []column {
@@ -91,6 +91,7 @@ func agentConfigurationColumns() []column {
 		col("VXLANVNI", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANVNI) }),
 		col("VXLANPORT", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANPort) }),
 		wide("WIREGUARDPORT", func(c *v1.AgentConfiguration) string { return text(c.Spec.WireGuardListeningPort) }),
+		wide("POLICYCHANGE", func(c *v1.AgentConfiguration) string { return text(c.Spec.PolicyChange) }),
 		wide("CHECKSUMOFFLOAD", func(c *v1.AgentConfiguration) string { return text(c.Spec.VXLANChecksumOffload) }),
 	}
 }

@@ -22,7 +22,8 @@ func (e *env) delete() *cobra.Command {
 nothing is deleted.
 
 A pool of which pods have addresses is deleted with --force only. To empty one,
-set spec.disabled and restart its pods.
+set spec.disabled and restart its pods. A tier that has policies is deleted with
+--force only, or with them.
 
 ` + onlyAgents,
 		Example: `  cairn ctl delete ippool blue
@@ -108,6 +109,13 @@ func (e *env) remove(ctx context.Context, w *writing, keys []datastore.Key) erro
 			errs = append(errs, e.unused(ctx, store, key.Name))
 		}
 		there = append(there, key)
+	}
+	if !w.force {
+		full, err := e.empty(ctx, store, there)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, full...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nothing("deleted", err)

@@ -126,7 +126,7 @@ func kindNames() []string {
 func kindsText() string {
 	t := "Kinds, by name, plural or short name, in whatever case:"
 	for _, k := range v1.Kinds() {
-		t += fmt.Sprintf("\n  %-18s %s", k.Name, strings.Join(append([]string{k.Plural}, k.ShortNames...), ", "))
+		t += fmt.Sprintf("\n  %-25s %s", k.Name, strings.Join(append([]string{k.Plural}, k.ShortNames...), ", "))
 		if agentWritten(k.Name) {
 			t += "  (written by agents)"
 		}

@@ -88,8 +88,12 @@ func (e *env) plan(ctx context.Context, store datastore.Store, docs []document, 
 	if err != nil {
 		return nil, err
 	}
+	tierless, err := e.tierless(ctx, store, docs)
+	if err != nil {
+		return nil, err
+	}
 	slices.SortStableFunc(steps, func(a, b step) int { return rank(a.key().Kind) - rank(b.key().Kind) })
-	return steps, errors.Join(append(errs, overlaps...)...)
+	return steps, errors.Join(slices.Concat(errs, overlaps, tierless)...)
 }
 
 // rank is a kind's place in the order of creation.

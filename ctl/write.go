@@ -64,8 +64,9 @@ func (w *writing) addSkip(cmd *cobra.Command, name, usage string) {
 
 const (
 	checkedFirst = `Everything given is checked first: form, fields, values, that new pools overlap no
-other, that nothing changes that never may. If one object is bad, nothing is
-written. What a document says in metadata.resourceVersion must still hold.`
+other, that the tiers of policies exist, that nothing changes that never may. If one
+object is bad, nothing is written. What a document says in metadata.resourceVersion
+must still hold.`
 	onlyAgents = `IPAMBlock, WorkloadEndpoint and NodeStatus are written by agents. Writing them by
 hand can give an address twice, so it takes --force.`
 )

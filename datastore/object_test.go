@@ -2,7 +2,13 @@ package datastore_test
 
 import (
 	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
@@ -31,6 +37,59 @@ func TestKeyCheck(t *testing.T) {
 				t.Errorf("%v, want it fine: %v", err, row.fine)
 			}
 		})
+	}
+}
+
+// TestKinds: an object of every kind has a key by which it is found, and survives
+// being kept; what another API's objects carry tells them from ours.
+func TestKinds(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "api", "v1", "testdata", "examples.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := v1.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		key := datastore.KeyOf(o)
+		if err := key.Check(); err != nil {
+			t.Error(err)
+		}
+		data, err := datastore.Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := datastore.Decode(key, "", data)
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		if diff := cmp.Diff(o, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", key, diff)
+		}
+	}
+	ours := datastore.Key{Kind: "NetworkPolicy", Namespace: "red", Name: "web"}
+	theirs := datastore.Key{Kind: "KubernetesNetworkPolicy", Namespace: "red", Name: "web"}
+	for key, version := range map[datastore.Key]string{ours: "networking.k8s.io/v1", theirs: "cairn.network/v1"} {
+		data := `{"apiVersion":"` + version + `","kind":"NetworkPolicy","metadata":{"namespace":"red","name":"web"}}`
+		if _, err := datastore.Decode(key, "", []byte(data)); !errors.Is(err, datastore.ErrBroken) {
+			t.Errorf("%s is kept as %s: %v", version, key, err)
+		}
+	}
+}
+
+// TestSnapshotOfKinds: the kinds of a snapshot are the names of their Go types.
+func TestSnapshotOfKinds(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "red", Name: "web"}
+	ours, theirs := &v1.NetworkPolicy{ObjectMeta: meta}, &v1.KubernetesNetworkPolicy{ObjectMeta: meta}
+	ours.Default()
+	theirs.Default()
+	s := datastore.NewSnapshot(ours, theirs)
+	if got, ok := datastore.Get[*v1.NetworkPolicy](s, "red", "web"); !ok || got != ours {
+		t.Errorf("ours: %v", got)
+	}
+	if got, ok := datastore.Get[*v1.KubernetesNetworkPolicy](s, "red", "web"); !ok || got != theirs {
+		t.Errorf("theirs: %v", got)
 	}
 }
 

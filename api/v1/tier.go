@@ -46,6 +46,9 @@ func BuiltinTiers() []*Tier {
 	}
 }
 
+// IsBuiltinTier says whether the tier of this name exists without a resource.
+func IsBuiltinTier(name string) bool { return builtinTier(name) != nil }
+
 // builtinTier returns the tier of this name that exists without a resource; nil if
 // there is none.
 func builtinTier(name string) *Tier {
@@ -110,7 +113,7 @@ func PolicyTier(o Object) (string, bool) {
 // there are: the built-in ones and these.
 func ValidateTier(policy Object, tiers map[string]bool) field.ErrorList {
 	name, ok := PolicyTier(policy)
-	if !ok || tiers[name] || builtinTier(name) != nil {
+	if !ok || tiers[name] || IsBuiltinTier(name) {
 		return nil
 	}
 	return field.ErrorList{field.NotFound(path("tier"), name)}
