@@ -287,7 +287,10 @@ func TestSpool(t *testing.T) {
 }
 
 // stuck is a table of connections that does not answer.
-type stuck struct{ asked, answer chan struct{} }
+type stuck struct {
+	kernel.Conntrack
+	asked, answer chan struct{}
+}
 
 func (s stuck) Flush(context.Context, ...netip.Addr) error {
 	s.asked <- struct{}{}
@@ -299,7 +302,7 @@ func (s stuck) Flush(context.Context, ...netip.Addr) error {
 // forgotten.
 func TestForgettingIsApart(t *testing.T) {
 	alone(t, func(t *testing.T, s *solo) {
-		table := stuck{make(chan struct{}, 10), make(chan struct{})}
+		table := stuck{asked: make(chan struct{}, 10), answer: make(chan struct{})}
 		s.conntrack = table
 		s.start()
 		kept, gone := s.add("kept"), s.add("gone")

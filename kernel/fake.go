@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,8 +13,9 @@ import (
 // be up, routes vanish with their link, another's route is never replaced. Tests
 // shape the host with SetLink, AddAddr and the like, as its administrator would.
 //
-// It is a Watcher, a Conntrack, an Attacher and a Counters, and has the tables that a driver
-// has. It is safe for concurrent use, uses no clock and starts no goroutine,
+// It is a Watcher, a Conntrack, an Attacher, a Counters, a PacketLog, a Tracer and a
+// Lookup, and has the tables that a driver has. It is safe for concurrent use, uses no
+// clock and starts no goroutine,
 // so it works inside testing/synctest.
 type Fake struct {
 	mu        sync.Mutex
@@ -34,6 +33,11 @@ type Fake struct {
 	faults    map[fault]error
 	writes    int
 	flushed   []netip.Addr
+
+	connections    []Connection
+	nextConnection uint32
+	logs           map[*fakeLog]struct{}
+	trace          *fakeTrace // nil: nobody traces
 }
 
 var (
@@ -41,6 +45,9 @@ var (
 	_ Conntrack = (*Fake)(nil)
 	_ Attacher  = (*Fake)(nil)
 	_ Counters  = (*Fake)(nil)
+	_ PacketLog = (*Fake)(nil)
+	_ Tracer    = (*Fake)(nil)
+	_ Lookup    = (*Fake)(nil)
 )
 
 // fault names an operation that shall fail; a nil key means every key.
@@ -59,6 +66,7 @@ func NewFake() *Fake {
 		sysctls: make(map[Sysctl]string),
 		watches: make(map[*fakeWatch]struct{}),
 		faults:  make(map[fault]error),
+		logs:    make(map[*fakeLog]struct{}),
 	}
 	for k := range HostSysctls() {
 		f.sysctls[k] = "0"
@@ -71,7 +79,9 @@ func NewFake() *Fake {
 // operations are "set" and "delete" with a key of a table, "read" with "routes",
 // "sysctls", "tunnels", "addresses", "neighbours", "forwarding", "sets",
 // "elements", "chains", "counters", "peers" (WireGuard's), "key" or "traffic",
-// "attach", "detach", "mtu" and "check" with a container ID, "flush" with an address, and "watch". A nil key means every key.
+// "attach", "detach", "mtu" and "check" with a container ID, "flush" with an address,
+// "list" (connections), "forget" with a Connection, "follow" with a group, "trace",
+// "route" with a destination, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -297,18 +307,4 @@ func (f *Fake) dropAddr(a Addr, e *Event) {
 	if a.Prefix.Addr().Is4() || ConcernsTunnels(f.links[a.Link]) {
 		e.Down = append(e.Down, a.Link)
 	}
-}
-
-// Flush notes the addresses, see Flushed.
-func (f *Fake) Flush(ctx context.Context, addrs ...netip.Addr) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, addr := range addrs {
-		f.writes++
-		if err := cmp.Or(ctx.Err(), f.failure("flush", addr)); err != nil {
-			return err
-		}
-		f.flushed = append(f.flushed, addr)
-	}
-	return nil
 }

@@ -53,6 +53,7 @@ func TestFakeFails(t *testing.T) {
 	r := kernel.Route{Hops: kernel.Hops(kernel.NextHop{Link: "eth0"})}
 	forwarding := kernel.Sysctl("net/ipv4/ip_forward")
 	a := kernel.Attachment{HostLink: "cairn0", PodLink: "eth0", ContainerID: "c1", IPv4: netip.MustParseAddr("10.0.0.1"), MTU: 1500}
+	connection := f.AddConnection(kernel.Connection{Original: kernel.Tuple{Src: a.IPv4}})
 	ctx := t.Context()
 	for _, tt := range []struct {
 		op  string
@@ -70,6 +71,8 @@ func TestFakeFails(t *testing.T) {
 		{"mtu", "c1", func() error { return f.SetMTU(ctx, a) }},
 		{"detach", "c1", func() error { return f.Detach(ctx, a) }},
 		{"flush", a.IPv4, func() error { return f.Flush(ctx, a.IPv4) }},
+		{"list", nil, func() error { return f.List(ctx, func(kernel.Connection) bool { return true }) }},
+		{"forget", connection, func() error { return f.Delete(ctx, []kernel.Connection{connection}) }},
 	} {
 		for _, key := range []any{tt.key, nil} {
 			f.Fail(tt.op, key, syscall.EIO)

@@ -85,11 +85,3 @@ type Watcher interface {
 	// nil) or the kernel can't be asked. f must not block.
 	Watch(ctx context.Context, f func(Event)) error
 }
-
-// Conntrack is the kernel's table of connections.
-type Conntrack interface {
-	// Flush forgets every connection from or to these addresses, so that their next
-	// users do not inherit them. The kernel walks its whole table for each call, so
-	// many addresses are best given at once.
-	Flush(ctx context.Context, addrs ...netip.Addr) error
-}

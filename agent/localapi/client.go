@@ -64,31 +64,51 @@ func (c *Client) Routes(ctx context.Context) ([]Route, error) {
 // get decodes the answer to one request. Fields it doesn't know are passed
 // over: the agent may be newer.
 func (c *Client) get(ctx context.Context, path string, into any) error {
-	// The host is never looked up: the dialler goes to the socket.
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	resp, err := c.ask(ctx, path)
 	if err != nil {
 		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return c.explain(ctx, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return c.explain(ctx, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		var p problem
-		if json.Unmarshal(body, &p) != nil || p.Error == "" {
-			return fmt.Errorf("the agent at %s answered %s", c.socket, resp.Status)
-		}
-		return fmt.Errorf("the agent at %s answered: %s", c.socket, strings.TrimSpace(p.Error))
-	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("the agent at %s sent what is not understood: %w", c.socket, err)
 	}
 	return nil
+}
+
+// ask sends one request and returns the answer, whose body the caller reads and
+// closes. What is no success is an error.
+func (c *Client) ask(ctx context.Context, path string) (*http.Response, error) {
+	// The host is never looked up: the dialler goes to the socket.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	return nil, c.refusal(body, resp.Status)
+}
+
+// refusal returns the error that an answer is; status says it where there are no words.
+func (c *Client) refusal(body []byte, status string) error {
+	var p problem
+	if json.Unmarshal(body, &p) != nil || p.Error == "" {
+		return fmt.Errorf("the agent at %s answered %s", c.socket, status)
+	}
+	return fmt.Errorf("the agent at %s answered: %s", c.socket, strings.TrimSpace(p.Error))
 }
 
 // explain names the socket and the cause in words of the person who asks.

@@ -3,15 +3,22 @@
 //
 //	GET /v1/status   the agent's NodeStatus (api/v1), as of now
 //	GET /v1/routes   []Route, every route that is wanted, learned or in the kernel as ours
+//	GET /v1/flows    Flow, one a line: what policies did with packets;
+//	                 follow=true goes on with those to come, denied=true leaves others out
+//	GET /v1/trace    TraceHop, one a line: the way of packets from now on, as it is seen;
+//	                 src, dst, protocol, srcPort, dstPort, mark say of which
 //
 // It guarantees the wire format for agent and ctl alike, and leaves to them what
-// is in it. Errors are JSON {"error": "…"} with a fitting status code.
+// is in it. Errors are JSON {"error": "…"} with a fitting status code; one
+// that ends what has begun to be told line by line is the last line.
 package localapi
 
 // Paths of the API.
 const (
 	StatusPath = "/v1/status"
 	RoutesPath = "/v1/routes"
+	FlowsPath  = "/v1/flows"
+	TracePath  = "/v1/trace"
 )
 
 // DefaultSocket is where the agent listens unless told otherwise.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	v1 "cairn.network/cairn/api/v1"
@@ -25,7 +26,8 @@ type Source interface {
 	Routes(ctx context.Context) ([]Route, error)
 }
 
-// Handler returns the API's server side.
+// Handler returns the API's server side. A source that is a PacketSource tells of
+// packets, too.
 func Handler(source Source) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+StatusPath, func(w http.ResponseWriter, r *http.Request) {
@@ -39,8 +41,9 @@ func Handler(source Source) http.Handler {
 		}
 		answer(w, rs, err)
 	})
+	handlePackets(mux, source)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; p == StatusPath || p == RoutesPath {
+		if p := r.URL.Path; slices.Contains([]string{StatusPath, RoutesPath, FlowsPath, TracePath}, p) {
 			w.Header().Set("Allow", http.MethodGet)
 			write(w, http.StatusMethodNotAllowed, problem{fmt.Sprintf("%s takes GET only, not %s", p, r.Method)})
 			return
