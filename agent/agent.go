@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"cairn.network/cairn/agent/calc"
 	"cairn.network/cairn/bgp"
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/ipam"
@@ -76,7 +77,7 @@ type Config struct {
 }
 
 // kinds are what an agent mirrors.
-var kinds = []string{"Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer", "AgentConfiguration"}
+var kinds = append([]string{"Node", "IPPool", "IPAMBlock", "BGPConfiguration", "BGPPeer", "AgentConfiguration"}, calc.PolicyKinds()...)
 
 // Agent is one node's agent.
 type Agent struct {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"cairn.network/cairn/agent/calc"
 	"cairn.network/cairn/cni/protocol"
 	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
@@ -241,14 +242,28 @@ func (a *Agent) known(h ipam.Handle) (ipam.Assignment, error) {
 }
 
 // applied says whether the routes to all of a pod's addresses are in the kernel,
-// and its link is set up for them.
+// its policies too, and its link is set up for them.
 func (a *Agent) applied(as ipam.Assignment) bool {
+	if !a.protected(as) {
+		return false
+	}
 	for _, ip := range as.Addrs() {
 		if !a.loop.routes.Applied(kernel.HostRoute(ip)) {
 			return false
 		}
 	}
 	return a.linkFault(as) == ""
+}
+
+// protected says whether a pod's policies are in the kernel.
+func (a *Agent) protected(as ipam.Assignment) bool {
+	state := a.loop.state.Load()
+	if state == nil {
+		return false
+	}
+	enforced, ok := state.Locals.Get(calc.EndpointID(as))
+	return ok && enforced.Endpoint.Link == as.HostLink && slices.Equal(enforced.Endpoint.Addrs, as.Addrs()) &&
+		!slices.ContainsFunc(enforced.Entries, func(key string) bool { return !a.loop.chains.Applied(key) })
 }
 
 // linkFault says which parameter of a pod's link is not as it should be, the check
@@ -302,6 +317,12 @@ func (a *Agent) whyNot(as ipam.Assignment) string {
 	}
 	if err := a.loop.routes.Err(); err != nil {
 		return err.Error()
+	}
+	if !a.protected(as) {
+		if all := a.loop.allFailures(); len(all) > 0 {
+			return "its policies are not in the kernel: " + all[0].name + ": " + all[0].Err.Error()
+		}
+		return "its policies are not in the kernel yet"
 	}
 	failures := a.loop.routes.Failures()
 	for _, ip := range as.Addrs() {

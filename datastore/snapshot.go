@@ -42,7 +42,7 @@ func (s *Snapshot) Issues() []v1.Issue { return slices.Clip(s.issues) }
 
 // Get returns an object, such as Get[*v1.Node](s, "", "n1").
 func Get[T v1.Object](s *Snapshot, namespace, name string) (T, bool) {
-	kind := kindOf[T]()
+	kind := KindOf[T]()
 	o, ok := s.kinds[kind].get(Key{Kind: kind, Namespace: namespace, Name: name}).(T)
 	return o, ok
 }
@@ -50,7 +50,7 @@ func Get[T v1.Object](s *Snapshot, namespace, name string) (T, bool) {
 // All returns the objects of a type, such as All[*v1.Node](s), in no order.
 func All[T v1.Object](s *Snapshot) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		for _, o := range s.kinds[kindOf[T]()].objects().All() {
+		for _, o := range s.kinds[KindOf[T]()].objects().All() {
 			if t, ok := o.(T); ok && !yield(t) {
 				return
 			}
@@ -65,8 +65,8 @@ func byName[T v1.Object](a, b T) int {
 	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 }
 
-// kindOf returns the kind of a resource type: by convention the type's name.
-func kindOf[T v1.Object]() string { return reflect.TypeFor[T]().Elem().Name() }
+// KindOf returns the kind of a resource type: by convention the type's name.
+func KindOf[T v1.Object]() string { return reflect.TypeFor[T]().Elem().Name() }
 
 // Changed returns what differs between two parts of one kind: each object as it
 // was in old (nil: it was not there) and as it is in new (nil: it is gone), in no

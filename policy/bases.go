@@ -140,7 +140,7 @@ func (c *Compiler) rawPrerouting() kernel.Chain {
 // spoofers returns the rules for pods that may send from more than their addresses.
 func (c *Compiler) spoofers() []kernel.Rule {
 	var rules []kernel.Rule
-	for _, id := range slices.SortedFunc(maps.Keys(c.locals), ID.compare) {
+	for _, id := range slices.SortedFunc(maps.Keys(c.locals), ID.Compare) {
 		e := c.locals[id].endpoint
 		for _, p := range e.Sources {
 			rules = append(rules, kernel.Rule{InLink: e.Link, Addrs: []kernel.AddrMatch{{Place: kernel.Source, IPv6: p.Addr().Is6(), Prefix: p}},

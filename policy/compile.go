@@ -93,7 +93,9 @@ type Compiler struct {
 
 	concern  Selection[ID] // of policies' selectors and the endpoints of this node
 	locals   map[ID]*local
-	wildcard [phases][2]string // where packets go of links without a host endpoint of their own
+	entries  map[string]ID          // whose each entry is
+	sources  map[kernel.Element]int // how many pods may send from there
+	wildcard [phases][2]string      // where packets go of links without a host endpoint of their own
 
 	sets  *setPool
 	codes map[codeKey]*code
@@ -119,7 +121,7 @@ const phases = 4
 func NewCompiler() *Compiler {
 	c := &Compiler{
 		tiers: map[string]Tier{}, policies: map[ID]*Policy{}, bySelect: map[string]map[ID]*Policy{},
-		locals: map[ID]*local{}, codes: map[codeKey]*code{}, lists: map[string]*list{},
+		locals: map[ID]*local{}, entries: map[string]ID{}, sources: map[kernel.Element]int{}, codes: map[codeKey]*code{}, lists: map[string]*list{},
 		dirtyCodes: map[*code]bool{}, dirtyLocals: map[ID]bool{},
 		base: map[string]kernel.Chain{},
 	}
@@ -356,12 +358,26 @@ func (c *Compiler) SetLinks(links map[string][]netip.Addr) {
 
 // sourcesOf lets a pod send from its own addresses, in place of what it was.
 func (c *Compiler) sourcesOf(was, is *Endpoint) {
-	for _, e := range []*Endpoint{was, is} {
-		if e == nil || e.Kind != KindPod {
-			continue
-		}
-		for _, a := range e.Addrs {
-			c.sets.put(kernel.Element{Set: sourceSet(a.Is6()), Link: e.Link, Prefix: netip.PrefixFrom(a, a.BitLen())}, e == is)
+	for _, e := range is.sources() {
+		c.sources[e]++
+		c.sets.put(e, true)
+	}
+	for _, e := range was.sources() {
+		if c.sources[e]--; c.sources[e] == 0 {
+			delete(c.sources, e)
+			c.sets.put(e, false)
 		}
 	}
+}
+
+// sources returns the elements that let a pod send from its addresses.
+func (e *Endpoint) sources() []kernel.Element {
+	if e == nil || e.Kind != KindPod {
+		return nil
+	}
+	all := make([]kernel.Element, len(e.Addrs))
+	for i, a := range e.Addrs {
+		all[i] = kernel.Element{Set: sourceSet(a.Is6()), Link: e.Link, Prefix: netip.PrefixFrom(a, a.BitLen())}
+	}
+	return all
 }

@@ -177,10 +177,10 @@ func (w *World) String() string {
 	for _, name := range slices.Sorted(maps.Keys(w.Namespaces)) {
 		fmt.Fprintf(&b, "Namespace %s, labels %s\n", name, labelsText(w.Namespaces[name]))
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(w.ServiceAccounts), ID.compare) {
+	for _, id := range slices.SortedFunc(maps.Keys(w.ServiceAccounts), ID.Compare) {
 		fmt.Fprintf(&b, "ServiceAccount %s/%s, labels %s\n", id.Namespace, id.Name, labelsText(w.ServiceAccounts[id]))
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(w.Services), ID.compare) {
+	for _, id := range slices.SortedFunc(maps.Keys(w.Services), ID.Compare) {
 		fmt.Fprintf(&b, "Service %s/%s: %s\n", id.Namespace, id.Name, cmp.Or(texts(w.Services[id]), "nothing"))
 	}
 	return b.String()

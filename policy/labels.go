@@ -73,6 +73,7 @@ func (w *World) labelsOf(e *Endpoint) EffectiveLabels {
 	return EffectiveLabels{e, w.Namespaces[e.Namespace], w.ServiceAccounts[ID{Namespace: e.Namespace, Name: e.ServiceAccount}]}
 }
 
-func (id ID) compare(o ID) int {
+// Compare orders by kind, namespace, name.
+func (id ID) Compare(o ID) int {
 	return cmp.Or(strings.Compare(id.Kind, o.Kind), strings.Compare(id.Namespace, o.Namespace), strings.Compare(id.Name, o.Name))
 }

@@ -163,11 +163,7 @@ func (c *Compiler) relist(id ID) {
 	for _, old := range was.lists {
 		c.drop(old)
 	}
-	for _, key := range was.entries {
-		if !slices.Contains(l.entries, key) {
-			c.chains.Delete(key)
-		}
-	}
+	c.leave(id, was.entries, l.entries)
 	for d := range Direction(2) {
 		info.Policies[d] = c.inOrder(id, d)
 	}
@@ -177,9 +173,7 @@ func (c *Compiler) relist(id ID) {
 
 // unlist takes everything back that was made for an endpoint.
 func (c *Compiler) unlist(l *local) {
-	for _, key := range l.entries {
-		c.chains.Delete(key)
-	}
+	c.leave(l.endpoint.ID, l.entries, nil)
 	for _, held := range l.lists {
 		c.drop(held)
 	}
@@ -204,7 +198,19 @@ func (c *Compiler) inOrder(id ID, d Direction) []*Policy {
 func (c *Compiler) enter(l *local, verdicts, link, chain string) {
 	key := kernel.EntryKey(verdicts, link)
 	l.entries = append(l.entries, key)
+	c.entries[key] = l.endpoint.ID
 	c.chains.Set(key, kernel.Chain{To: chain})
+}
+
+// leave takes back the entries of an endpoint but for those that it still has. What
+// another endpoint has entered by now stays: links change hands.
+func (c *Compiler) leave(id ID, was, is []string) {
+	for _, key := range was {
+		if c.entries[key] == id && !slices.Contains(is, key) {
+			delete(c.entries, key)
+			c.chains.Delete(key)
+		}
+	}
 }
 
 // listPod makes the lists of a pod.

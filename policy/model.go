@@ -130,7 +130,7 @@ type Policy struct {
 // Compare orders the policies of a tier: by order, kind, namespace, name. A staged one
 // has the place that it would have when enforced.
 func Compare(a, b *Policy) int {
-	return cmp.Or(cmp.Compare(a.Order, b.Order), a.enforced().compare(b.enforced()), a.ID.compare(b.ID))
+	return cmp.Or(cmp.Compare(a.Order, b.Order), a.enforced().Compare(b.enforced()), a.ID.Compare(b.ID))
 }
 
 // Rule matches packets for which everything it names is so.

@@ -151,7 +151,7 @@ func (w *World) siteOf(a netip.Addr) site {
 func (w *World) first(is func(*Endpoint) bool) *Endpoint {
 	var found *Endpoint
 	for _, e := range w.Endpoints {
-		if is(e) && (found == nil || e.compare(found.ID) < 0) {
+		if is(e) && (found == nil || e.Compare(found.ID) < 0) {
 			found = e
 		}
 	}

@@ -95,7 +95,7 @@ func (w *World) sort() {
 	slices.SortFunc(w.Policies, func(a, b *Policy) int {
 		return cmp.Or(cmp.Compare(place[a.Tier], place[b.Tier]), Compare(a, b))
 	})
-	slices.SortFunc(w.Endpoints, func(a, b *Endpoint) int { return a.ID.compare(b.ID) })
+	slices.SortFunc(w.Endpoints, func(a, b *Endpoint) int { return a.ID.Compare(b.ID) })
 	slices.SortFunc(w.Nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	for id, endpoints := range w.Services {
 		slices.SortFunc(endpoints, func(a, b ServiceEndpoint) int {

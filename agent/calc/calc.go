@@ -36,6 +36,8 @@ func Desired(in Inputs) State {
 //	routes                   all of these and the RIB, range by range
 //	vteps, encryption        the tunnels and the nodes, node by node
 //	protector                the tunnels, the nodes' addresses and the pools
+//	policies                 the policies and what they select, object by object, the
+//	                         assignments and the host's links
 type Calculator struct {
 	in    Inputs
 	state State
@@ -60,6 +62,8 @@ type Calculator struct {
 	met        immutable.Map[kernel.WireGuardKey, bool]
 	addresses  immutable.Map[netip.Addr, string] // of all nodes
 	protector  protector
+	policies   *policies
+	rules      rules
 }
 
 // Desired returns what the node should be.
@@ -68,7 +72,7 @@ func (c *Calculator) Desired(in Inputs) State {
 		return c.state
 	}
 	if !c.asked || in.Node != c.in.Node {
-		*c = Calculator{members: newMembers(in.Node), claims: newClaims(in.Node)}
+		*c = Calculator{members: newMembers(in.Node), claims: newClaims(in.Node), policies: newPolicies()}
 	}
 	c.in, c.asked = in, true
 	c.state = c.desired(in.complete())
@@ -127,10 +131,14 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 	earlier := &c.state
 	devices := edited(earlier.Tunnels, v.tunnels.devices())
 	protection := c.protector.protection(protectionInput{tunnels: devices, nodes: c.addresses, pools: v.pools.protected})
+	enforced := c.policies.update(in, tk.settings, devices)
+	c.rules = c.rules.of(protection, enforced)
 	s := State{
-		Sets:     protection.sets,
-		Elements: protection.elements,
-		Chains:   protection.chains,
+		Sets:     c.rules.sets,
+		Elements: c.rules.elements,
+		Chains:   c.rules.chains,
+		Policies: enforced.Policies,
+		Locals:   enforced.Locals,
 
 		Sysctls:    c.sysctls.all,
 		Tunnels:    devices,
@@ -155,7 +163,7 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 		Unused:      c.routes.unused,
 		PeerOrigins: v.sessions.origins,
 		Issues: sortIssues(c.members.issues, v.pools.issues, v.settings.issues, tk.settings.issues, c.claims.issues,
-			v.sessions.issues, v.pods.issues, tk.issues(v.tunnels), in.Store.Issues()),
+			v.sessions.issues, v.pods.issues, tk.issues(v.tunnels), c.policies.ordered, in.Store.Issues()),
 	}
 	if slices.Equal(s.Issues, earlier.Issues) {
 		s.Issues = earlier.Issues // who looks at them can tell at once

@@ -1,6 +1,8 @@
 package calc
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -21,12 +23,14 @@ type policies struct {
 	told     map[string]*datastore.Part // what the compiler knows, by kind
 	pods     *ipam.Assignments
 	host     *kernel.Host
+	links    map[string][]netip.Addr
 	agent    *agentSettings
 	tunnels  immutable.Map[string, kernel.Tunnel]
 
-	locals  map[policy.ID]*policy.Endpoint // pods of this node, as the compiler knows them
+	locals  map[policy.ID]ownPod // pods of this node, as the compiler knows them
 	slices  map[policy.ID]map[string]*v1.EndpointSlice
 	issues  map[string][]v1.Issue // by object
+	tierOf  map[policy.ID]string  // the tier that each policy names
 	ordered []v1.Issue
 	out     policy.Output
 }
@@ -42,8 +46,8 @@ func PolicyKinds() []string {
 func newPolicies() *policies {
 	return &policies{
 		compiler: policy.NewCompiler(), told: map[string]*datastore.Part{},
-		locals: map[policy.ID]*policy.Endpoint{}, slices: map[policy.ID]map[string]*v1.EndpointSlice{},
-		issues: map[string][]v1.Issue{},
+		locals: map[policy.ID]ownPod{}, slices: map[policy.ID]map[string]*v1.EndpointSlice{},
+		issues: map[string][]v1.Issue{}, tierOf: map[policy.ID]string{},
 	}
 }
 
@@ -57,7 +61,7 @@ func (p *policies) update(in Inputs, agent *agentSettings, devices immutable.Map
 	}
 	if changed || p.ordered == nil {
 		p.out = p.compiler.Compile()
-		p.ordered = slices.Concat(slices.Collect(maps.Values(p.issues))...)
+		p.ordered = slices.Concat(append(slices.Collect(maps.Values(p.issues)), p.lost(in))...)
 		if p.ordered == nil {
 			p.ordered = []v1.Issue{}
 		}
@@ -73,10 +77,10 @@ func (p *policies) resources(in Inputs) bool {
 	note(follow(p, in, "Tier", func(_, is *v1.Tier) {
 		c.SetTier(policy.FromTier(is))
 	}, func(was *v1.Tier) { c.DeleteTier(was.Name) }))
-	note(followPolicy(p, in, "NetworkPolicy", policy.FromNetworkPolicy))
-	note(followPolicy(p, in, "GlobalNetworkPolicy", policy.FromGlobalNetworkPolicy))
-	note(followPolicy(p, in, "KubernetesNetworkPolicy", policy.FromKubernetesNetworkPolicy))
-	note(followPolicy(p, in, "ClusterNetworkPolicy", policy.FromClusterNetworkPolicy))
+	note(followPolicy[*v1.NetworkPolicy](p, in))
+	note(followPolicy[*v1.GlobalNetworkPolicy](p, in))
+	note(followPolicy[*v1.KubernetesNetworkPolicy](p, in))
+	note(followPolicy[*v1.ClusterNetworkPolicy](p, in))
 	note(follow(p, in, "NetworkSet", func(_, is *v1.NetworkSet) { c.SetEndpoint(policy.FromNetworkSet(is)) },
 		func(was *v1.NetworkSet) { c.DeleteEndpoint(policy.FromNetworkSet(was).ID) }))
 	note(follow(p, in, "GlobalNetworkSet", func(_, is *v1.GlobalNetworkSet) { c.SetEndpoint(policy.FromGlobalNetworkSet(is)) },
@@ -126,6 +130,9 @@ func follow[T interface {
 			continue
 		}
 		full, issues := check(is, "the object is ignored")
+		if kind == "Node" {
+			issues = nil // others tell, and a node has what is valid of its addresses
+		}
 		if len(issues) == 0 {
 			set(was, full)
 			continue
@@ -144,35 +151,50 @@ func follow[T interface {
 func followPolicy[T interface {
 	v1.Object
 	comparable
-}](p *policies, in Inputs, kind string, from func(T) *policy.Policy) bool {
+}](p *policies, in Inputs) bool {
+	kind := datastore.KindOf[T]()
 	part := in.Store.Part(kind)
 	if part == p.told[kind] {
 		return false
 	}
 	var none T
 	for was, is := range datastore.Changed[T](p.told[kind], part) {
-		if was != none {
-			delete(p.issues, objectName(was))
-		}
+		key := datastore.KeyOf(cmp.Or(is, was))
+		id := policy.ID{Kind: key.Kind, Namespace: key.Namespace, Name: key.Name}
+		delete(p.issues, key.String())
 		if is == none {
-			p.compiler.DeletePolicy(from(was).ID)
+			delete(p.tierOf, id)
+			p.compiler.DeletePolicy(id)
 			continue
 		}
-		full, issues := check(is, "the policy denies what it selects")
-		made := from(full)
-		switch {
-		case len(issues) > 0:
-			made.Fault = issues[0].Reason
-		case made.Fault != "":
-			issues = []v1.Issue{{Object: objectName(is), Reason: made.Fault + ": the policy denies what it selects"}}
-		}
+		made, issues := policy.Convert(is)
 		if len(issues) > 0 {
-			p.issues[objectName(is)] = issues
+			p.issues[key.String()] = issues
 		}
+		p.tierOf[id] = made.Tier
 		p.compiler.SetPolicy(made)
 	}
 	p.told[kind] = part
 	return true
+}
+
+// lost returns what is wrong with policies that name a tier which does not exist.
+func (p *policies) lost(in Inputs) []v1.Issue {
+	tiers := map[string]bool{}
+	for _, t := range policy.BuiltinTiers() {
+		tiers[t.Name] = true
+	}
+	for t := range datastore.All[*v1.Tier](in.Store) {
+		tiers[t.Name] = true
+	}
+	var issues []v1.Issue
+	for id, tier := range p.tierOf {
+		if !tiers[tier] {
+			issues = append(issues, v1.Issue{Object: id.String(), Field: "spec.tier",
+				Reason: fmt.Sprintf("there is no tier %q: the policy denies what it selects", tier)})
+		}
+	}
+	return issues
 }
 
 // slice takes in a part of what is behind a Service.
@@ -228,24 +250,23 @@ func (p *policies) local(in Inputs) bool {
 		}
 	}
 	p.told["WorkloadEndpoint"] = part
-	if in.Pods != p.pods || len(touched) > 0 {
-		p.ownPods(in, touched)
-	}
+	changed := p.ownPods(in, touched) || part != known
 	if in.Host != p.host {
-		p.compiler.SetLinks(hostLinks(in.Host))
-	}
-	p.pods, p.host = in.Pods, in.Host
-	return true
-}
-
-// ownPods tells the compiler of the pods attached here.
-func (p *policies) ownPods(in Inputs, touched map[policy.ID]bool) {
-	now := map[policy.ID]ipam.Assignment{}
-	for a := range in.Pods.All() {
-		if !a.IsTunnel() {
-			now[EndpointID(a)] = a
+		links := hostLinks(in.Host)
+		if !maps.EqualFunc(links, p.links, slices.Equal) {
+			p.compiler.SetLinks(links)
+			p.links, changed = links, true
 		}
 	}
+	p.pods, p.host = in.Pods, in.Host
+	return changed
+}
+
+// ownPods tells the compiler of the pods attached here, and says whether anything
+// changed.
+func (p *policies) ownPods(in Inputs, touched map[policy.ID]bool) bool {
+	changed := false
+	now := currentPods(in)
 	for id := range p.locals {
 		if _, still := now[id]; still {
 			continue
@@ -256,26 +277,61 @@ func (p *policies) ownPods(in Inputs, touched map[policy.ID]bool) {
 		if w, ok := datastore.Get[*v1.WorkloadEndpoint](in.Store, id.Namespace, id.Name); ok { // another node's by now
 			p.compiler.SetEndpoint(policy.FromWorkloadEndpoint(w))
 		}
+		changed = true
 	}
 	for id, a := range now {
-		old, known := p.locals[id]
-		if known && !touched[id] && slices.Equal(old.Addrs, a.Addrs()) && old.Link == a.HostLink && p.sameContainer(in, id, a) {
+		if old, known := p.locals[id]; known && !touched[id] && old.is(a) {
 			continue
 		}
 		e := ownEndpoint(in, id, a)
-		p.locals[id] = e
+		p.locals[id] = ownPod{a.Handle, e}
 		p.compiler.SetEndpoint(e)
 		p.compiler.SetLocal(e)
+		changed = true
 	}
+	return changed
 }
 
-// sameContainer says whether a pod's container is the one that was there last time.
-func (p *policies) sameContainer(in Inputs, id policy.ID, a ipam.Assignment) bool {
-	if p.pods == nil {
-		return false
+// ownPod is a pod of this node as the compiler knows it.
+type ownPod struct {
+	container ipam.Handle
+	endpoint  *policy.Endpoint
+}
+
+// is says whether a pod's container is the same, where it was.
+func (p ownPod) is(a ipam.Assignment) bool {
+	return p.container == a.Handle && p.endpoint.Link == a.HostLink && slices.Equal(p.endpoint.Addrs, a.Addrs())
+}
+
+// currentPods returns the containers of the pods attached here. Of a pod that was made
+// anew the predecessor may still be around: the link says whose it is. A link is one
+// pod's.
+func currentPods(in Inputs) map[policy.ID]ipam.Assignment {
+	pods := make(map[policy.ID]ipam.Assignment, in.Pods.Len())
+	owns := func(a ipam.Assignment) bool {
+		on, ok := kernel.ParsePodAlias(in.Host.Links[a.HostLink].Alias)
+		return ok && on.ContainerID == a.ContainerID && on.PodLink == a.Interface
 	}
-	_, ok := p.pods.Get(a.Handle)
-	return ok
+	for a := range in.Pods.All() {
+		if a.IsTunnel() {
+			continue
+		}
+		id := EndpointID(a)
+		if other, twice := pods[id]; twice {
+			if owns(other) == owns(a) && other.ContainerID < a.ContainerID || owns(other) && !owns(a) {
+				continue
+			}
+		}
+		pods[id] = a
+	}
+	byLink := make(map[string]policy.ID, len(pods))
+	for id, a := range pods {
+		if other, twice := byLink[a.HostLink]; !twice || id.Compare(other) < 0 {
+			byLink[a.HostLink] = id
+		}
+	}
+	maps.DeleteFunc(pods, func(id policy.ID, a ipam.Assignment) bool { return byLink[a.HostLink] != id })
+	return pods
 }
 
 // EndpointID returns the ID of a pod's WorkloadEndpoint.
@@ -313,10 +369,45 @@ func hostLinks(h *kernel.Host) map[string][]netip.Addr {
 			links[a.Link] = append(links[a.Link], a.Prefix.Addr())
 		}
 	}
+	for _, addrs := range links {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+	}
 	return links
 }
 
 // enforcement returns what the administrator wants of the rules.
 func enforcement(s v1.AgentSettings, devices immutable.Map[string, kernel.Tunnel]) policy.Settings {
-	return policy.Settings{}
+	out := policy.Settings{
+		LogRate: uint32(s.LogActionRateLimit), LogBurst: uint32(s.LogActionBurst), PodsToHost: policy.Allow,
+		Tunnels:  betweenNodes(devices),
+		FailSafe: [2][]policy.FailSafe{policy.Ingress: policy.FromFailsafePorts(s.FailsafeInbound), policy.Egress: policy.FromFailsafePorts(s.FailsafeOutbound)},
+	}
+	if s.DefaultEndpointToHostAction == v1.EndpointToHostDrop {
+		out.PodsToHost = policy.Deny
+	}
+	return out
+}
+
+// betweenNodes matches what is encapsulated between nodes: host endpoints let it pass,
+// and what protects tunnels decides about it.
+func betweenNodes(devices immutable.Map[string, kernel.Tunnel]) kernel.Rules {
+	var rules []kernel.Rule
+	for _, link := range kernel.TunnelLinks() {
+		t, ok := devices.Get(link)
+		if !ok {
+			continue
+		}
+		r := kernel.Rule{Protocol: kernel.ProtoUDP, DstPort: t.Port, Verdict: kernel.Accept, Comment: "between nodes"}
+		switch link {
+		case kernel.LinkIPIP:
+			r.Protocol, r.DstPort = kernel.ProtoIPIP, 0
+			r.Family = 4
+		case kernel.LinkVXLAN4:
+			r.Family = 4
+		case kernel.LinkVXLAN6:
+			r.Family = 6
+		}
+		rules = append(rules, r)
+	}
+	return kernel.RulesOf(rules...)
 }

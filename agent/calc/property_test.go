@@ -38,7 +38,8 @@ func TestTotal(t *testing.T) {
 func TestZero(t *testing.T) {
 	in := Inputs{}
 	s := Desired(in)
-	s.Sysctls = State{}.Sysctls
+	// What is there for whatever is to come.
+	s.Sysctls, s.Sets, s.Chains = State{}.Sysctls, State{}.Sets, State{}.Chains
 	want := "mtu 1500\nissues\n  Node : there is no such resource: no BGP, and no routes to other nodes' pods\n"
 	if diff := cmp.Diff(want, s.String()); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)

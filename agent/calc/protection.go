@@ -250,9 +250,7 @@ func tunnelChains(link string, t kernel.Tunnel, nat bool) map[string]kernel.Chai
 			Rules: kernel.RulesOf(append(input, strangers...)...),
 		},
 	}
-	// Without natOutgoing nothing of ours has connections tracked, and two more chains
-	// would only cost every packet their call.
-	if nat && t.Kind == kernel.VXLAN {
+	if t.Kind == kernel.VXLAN {
 		untracked := kernel.RulesOf(with(nodes, nodes, kernel.NoTrack, "the packets inside are tracked"))
 		for _, hook := range []kernel.Hook{kernel.HookPrerouting, kernel.HookOutput} {
 			chains[prefix+string(hook)] = kernel.Chain{Hook: hook, Type: kernel.ChainFilter, Priority: kernel.PriorityRaw, Rules: untracked}

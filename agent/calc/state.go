@@ -16,6 +16,7 @@ import (
 	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
+	"cairn.network/cairn/policy"
 )
 
 // Inputs is everything that desired state depends on. All of it is immutable;
@@ -42,6 +43,11 @@ type State struct {
 	Sets     immutable.Map[string, kernel.Set]
 	Elements immutable.Map[kernel.Element, struct{}]
 	Chains   immutable.Map[string, kernel.Chain]
+
+	// Policies holds the policies in force by the names of their chains, Locals what is
+	// in force for each endpoint of this node.
+	Policies immutable.Map[string, *policy.Policy]
+	Locals   immutable.Map[policy.ID, *policy.Enforced]
 
 	// What connects.
 	Sysctls    immutable.Map[kernel.Sysctl, string]
