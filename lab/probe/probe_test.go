@@ -39,7 +39,9 @@ func hosts(t *testing.T) (dir string, a, b []netip.Addr, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- netns.Do(fabric.Path(dir, "b"), func() error { return probe.Serve(ctx) })
+		ended <- netns.Do(fabric.Path(dir, "b"), func() error {
+			return probe.Serve(ctx, append(probe.Services(probe.Port), probe.Service{Protocol: probe.ICMP})...)
+		})
 	}()
 	stopped := false
 	stop = func() {
