@@ -70,7 +70,9 @@ func TestRulesAreValues(t *testing.T) {
 func TestRulesHaveOneForm(t *testing.T) {
 	src, dst := kernel.Source, kernel.Destination
 	prefix := kernel.AddrMatch{Place: src, Prefix: netip.MustParsePrefix("10.0.0.0/8")}
-	port := func(first, last uint16) kernel.PortMatch { return kernel.PortMatch{Place: dst, First: first, Last: last} }
+	port := func(first, last uint16) kernel.PortMatch {
+		return kernel.PortMatch{Place: dst, First: first, Last: last}
+	}
 	for _, tt := range []struct {
 		name       string
 		said, same kernel.Rule

@@ -151,7 +151,9 @@ func (w *chainsWrite) change() {
 			size += len(messages)
 		}
 	}
-	if size > earlyMessages && !moved {
+	// A packet that is under way when the transaction ends has the old rules of all
+	// chains, but finds the new entries: a chain that was made with them is empty to it.
+	if (size > earlyMessages || len(entries) > 0) && !moved {
 		w.early = chunks(early)
 		chains = slices.DeleteFunc(chains, func(u unit[string]) bool { _, exists := w.have[u.keys[0]]; return !exists })
 	}
