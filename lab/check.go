@@ -65,7 +65,7 @@ func (l *Lab) serveNodes(ctx context.Context) (*errgroup.Group, error) {
 			if len(there) == 0 {
 				return nil
 			}
-			server, err = probe.Listen(ctx, there...)
+			server, err = probe.Listen(ctx, there, probe.Service{Protocol: probe.TCP, Port: probe.Port}, probe.Service{Protocol: probe.UDP, Port: probe.Port})
 			return err
 		})
 		if err != nil {

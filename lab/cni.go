@@ -40,8 +40,8 @@ func (l *Lab) writeNetwork(node string) error {
 	return nil
 }
 
-// network returns a node's CNI network configuration for a pod, with labels as the
-// CNI conventions hand them on (args.cni.labels).
+// network returns a node's CNI network configuration for a pod. What is told of the
+// pod is in args.cni, where the CNI conventions have labels.
 func (l *Lab) network(p Pod) map[string]any {
 	plugin := map[string]any{
 		"type":   "cairn-cni",
@@ -51,12 +51,22 @@ func (l *Lab) network(p Pod) map[string]any {
 	if len(p.Pools) > 0 {
 		plugin["ipam"] = l.ipam(p.Pools)
 	}
+	told := map[string]any{}
 	if len(p.Labels) > 0 {
 		var list []map[string]string
 		for _, k := range slices.Sorted(maps.Keys(p.Labels)) {
 			list = append(list, map[string]string{"key": k, "value": p.Labels[k]})
 		}
-		plugin["args"] = map[string]any{"cni": map[string]any{"labels": list}}
+		told["labels"] = list
+	}
+	if p.ServiceAccount != "" {
+		told["serviceAccount"] = p.ServiceAccount
+	}
+	if len(p.Ports) > 0 {
+		told["ports"] = p.Ports
+	}
+	if len(told) > 0 {
+		plugin["args"] = map[string]any{"cni": told}
 	}
 	return map[string]any{"cniVersion": "1.1.0", "name": Network, "plugins": []any{plugin}}
 }

@@ -29,11 +29,12 @@ const (
 	logFile  = "daemon.log"
 )
 
-// Commands of cairn-lab that it runs as daemons. They are no use by hand.
+// Commands of cairn-lab that it runs as daemons. All but the pod server are no use by hand.
 const (
-	CommandEtcd      = "etcd-server"
-	CommandRouter    = "router-server"
-	CommandPodServer = "pod-server"
+	CommandEtcd        = "etcd-server"
+	CommandRouter      = "router-server"
+	CommandPodServer   = "pod-server"
+	CommandEagerClient = "eager-client"
 )
 
 // healthAddress is where each agent answers for its health, inside its node.

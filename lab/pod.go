@@ -25,15 +25,24 @@ import (
 // Pod is a namespace with a server in it (probe.Serve), attached to a node by
 // the CNI plug-in.
 type Pod struct {
-	Namespace   string            `json:"namespace"`
-	Name        string            `json:"name"`
-	Node        string            `json:"node"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Pools       []string          `json:"pools,omitempty"` // names of those to take its addresses from; empty: any
-	ContainerID string            `json:"containerID"`
-	Netns       string            `json:"netns"` // path of the file that holds the namespace
+	Namespace string            `json:"namespace"`
+	Name      string            `json:"name"`
+	Node      string            `json:"node"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	// ServiceAccount is the name of its service account; empty: none.
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// Ports are those that it has names for; its server answers on them too.
+	Ports []Port `json:"ports,omitempty"`
+	// Eager is what a process in it tries to reach from before it is attached, as
+	// PROTOCOL:ADDRESS:PORT.
+	Eager       []string `json:"eager,omitempty"`
+	Pools       []string `json:"pools,omitempty"` // names of those to take its addresses from; empty: any
+	ContainerID string   `json:"containerID"`
+	Netns       string   `json:"netns"` // path of the file that holds the namespace
 	// Addrs are its addresses, IPv4 first; none while the pod is being attached.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
+	// Attached is when the plug-in's ADD returned.
+	Attached time.Time `json:"attached,omitzero"`
 }
 
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
@@ -84,13 +93,18 @@ func (l *Lab) Pods() ([]Pod, error) {
 	return pods, nil
 }
 
-// AddPod makes a pod (Namespace, Name, Node, Labels and Pools are given), attaches it by
-// the CNI plug-in, starts its server, and returns it complete. On failure nothing
-// is left.
+// AddPod makes a pod (Namespace, Name, Node, and Labels, ServiceAccount, Ports, Pools and
+// Eager if wanted, are given), attaches it by the CNI plug-in, starts its server, and
+// returns it complete. On failure nothing is left.
 func (l *Lab) AddPod(ctx context.Context, p Pod) (Pod, error) {
 	for what, name := range map[string]string{"namespace": p.Namespace, "name": p.Name} {
 		if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
 			return p, fmt.Errorf("add pod: %s %q: %s", what, name, msgs[0])
+		}
+	}
+	for _, text := range p.Eager {
+		if _, err := parseEager(text); err != nil {
+			return p, fmt.Errorf("add pod %s: %w", p, err)
 		}
 	}
 	if _, ok := l.Topology.Node(p.Node); !ok {
@@ -118,12 +132,16 @@ func (l *Lab) bringUpPod(ctx context.Context, p *Pod) error {
 	if err := netns.New(p.Netns, fabric.Prepare); err != nil {
 		return err
 	}
+	if err := l.startEager(ctx, *p); err != nil {
+		return err
+	}
 	var err error
 	if p.Addrs, err = l.attach(ctx, *p); err != nil {
 		return err
 	}
+	p.Attached = time.Now()
 	server, err := process.Start(process.Spec{
-		Path: l.program("cairn-lab"), Args: []string{CommandPodServer}, Env: l.environ(p.String()),
+		Path: l.program("cairn-lab"), Args: []string{CommandPodServer, "--ports", p.serverPorts()}, Env: l.environ(p.String()),
 		Mark: l.dir, Netns: p.Netns, Log: l.podFile(p.Namespace, p.Name, ".log"),
 	})
 	if err != nil {
@@ -157,8 +175,8 @@ func (l *Lab) RemovePod(ctx context.Context, namespace, name string) error {
 // then the network, then the namespace.
 func (l *Lab) removePod(ctx context.Context, p Pod) error {
 	server, err := process.Load(l.podFile(p.Namespace, p.Name, ".pid"))
-	errs := []error{err, server.Stop(ctx, time.Second), l.detach(ctx, p), netns.Delete(p.Netns)}
-	for _, ext := range []string{".pid", ".log", ".json"} { // the record last: it is what a second try needs
+	errs := []error{err, server.Stop(ctx, time.Second), l.killEager(ctx, p), l.detach(ctx, p), netns.Delete(p.Netns)}
+	for _, ext := range []string{".pid", ".log", ".eager.pid", ".eager.log", ".eager", ".json"} { // the record last: it is what a second try needs
 		if err := os.Remove(l.podFile(p.Namespace, p.Name, ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -2,7 +2,7 @@
 //
 // It guarantees that each command does one thing of package lab, says what it
 // does while it takes time, and exits with the code of the program that it ran,
-// if it ran one.
+// if it ran one. A probe's says whether it was answered.
 package cli
 
 import (
@@ -44,14 +44,19 @@ func Run(ctx context.Context, args []string, out, errs io.Writer) int {
 	cmd.SetOut(out)
 	cmd.SetErr(errs)
 	err := cmd.ExecuteContext(ctx)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &exit):
-		return max(exit.ExitCode(), 1)
+	}
+	if ran, ok := errors.AsType[*exec.ExitError](err); ok {
+		return max(ran.ExitCode(), 1)
+	}
+	if code, ok := errors.AsType[exit](err); ok {
+		return int(code)
 	}
 	fmt.Fprintf(errs, "Error: %v\n", err)
+	if _, ok := errors.AsType[misuse](err); ok {
+		return 2
+	}
 	return 1
 }
 
@@ -74,9 +79,9 @@ is made outside these namespaces, and down removes all of it. It needs root.`,
 	flags.StringVar(&s.bin, "bin", "", "folder of cairn and cairn-cni (default: that of cairn-lab)")
 	cmd.AddCommand(
 		s.up(), s.down(), s.status(), s.demo(), topologies(),
-		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(),
+		s.exec(), s.ctl(), s.logs(), s.check(), s.pod(), probeCommand(),
 		s.agent(), s.node(), s.router(), s.etcd(), s.scenario(), s.bench(),
-		etcdServer(), routerServer(), podServer(),
+		etcdServer(), routerServer(), podServer(), eagerClient(),
 	)
 	return cmd
 }

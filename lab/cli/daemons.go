@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -20,14 +21,22 @@ import (
 
 // daemon returns a hidden command that runs until it is told to end.
 func daemon(use, short string, run func(context.Context) error) *cobra.Command {
-	return &cobra.Command{
+	return untilTold(&cobra.Command{
 		Use: use, Short: short, Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, unix.SIGTERM)
-			defer stop()
-			return run(ctx)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context()) },
+	})
+}
+
+// untilTold has a command's context end when the process is told to.
+func untilTold(cmd *cobra.Command) *cobra.Command {
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, unix.SIGTERM)
+		defer stop()
+		cmd.SetContext(ctx)
+		return run(cmd, args)
 	}
+	return cmd
 }
 
 func etcdServer() *cobra.Command {
@@ -73,5 +82,27 @@ func routerServer() *cobra.Command {
 }
 
 func podServer() *cobra.Command {
-	return daemon(lab.CommandPodServer, "Answer by TCP and UDP with the client's address", probe.Serve)
+	var ports string
+	cmd := daemon(lab.CommandPodServer, "Answer by TCP, UDP, SCTP and ICMP with the client's address", func(ctx context.Context) error {
+		services, err := probe.ParseServices(ports)
+		if err != nil {
+			return fmt.Errorf("ports: %w", err)
+		}
+		return probe.Serve(ctx, append(services, probe.Service{Protocol: probe.ICMP})...)
+	})
+	cmd.Flags().StringVar(&ports, "ports", strconv.Itoa(probe.Port), "ports to answer on, as 8080,53/udp; without a protocol by TCP, UDP and SCTP")
+	return cmd
+}
+
+func eagerClient() *cobra.Command {
+	var results string
+	cmd := &cobra.Command{
+		Use: lab.CommandEagerClient + " PROTOCOL:ADDRESS:PORT...", Short: "Try to reach these from before there is an address",
+		Hidden: true, Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return lab.RunEager(cmd.Context(), results, args...)
+		},
+	}
+	cmd.Flags().StringVar(&results, "results", "", "file to write what became of it to")
+	return untilTold(cmd)
 }

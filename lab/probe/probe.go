@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
@@ -13,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/net/icmp"
@@ -28,12 +26,14 @@ type Protocol string
 
 // Protocols.
 const (
-	Ping Protocol = "ping"
+	Ping Protocol = "ping" // ICMP echo, as anybody may send it
 	TCP  Protocol = "tcp"
 	UDP  Protocol = "udp"
+	SCTP Protocol = "sctp" // an INIT, through a raw socket; exchanges only
+	ICMP Protocol = "icmp" // any request, through a raw socket; exchanges only
 )
 
-// Protocols returns all of them.
+// Protocols returns those that every pair of hosts is asked by.
 func Protocols() []Protocol { return []Protocol{Ping, TCP, UDP} }
 
 // ErrSource says that the server answered, but saw an address that is not the
@@ -44,45 +44,17 @@ var ErrSource = errors.New("another source address")
 // nil when it answered until ctx was done. With TCP and UDP it is an ErrSource if
 // the server saw an address that is not one of own.
 func Ask(ctx context.Context, path string, proto Protocol, dst netip.Addr, own []netip.Addr) error {
-	var seen string
-	var err error
-	switch proto {
-	case Ping:
+	if proto == Ping {
 		return ping(ctx, path, dst)
-	case TCP, UDP:
-		seen, err = ask(ctx, path, proto, dst)
-	default:
-		err = fmt.Errorf("unknown protocol %q", proto)
 	}
+	a, err := Exchange{Netns: path, Protocol: proto, Addr: netip.AddrPortFrom(dst, Port)}.Try(ctx)
 	if err != nil {
 		return err
 	}
-	if a, err := netip.ParseAddr(seen); err != nil || !slices.Contains(own, a) {
-		return fmt.Errorf("%w: %s saw %q, not one of %v", ErrSource, dst, seen, own)
+	if !slices.Contains(own, a.Saw) {
+		return fmt.Errorf("%w: %s saw %s, not one of %v", ErrSource, dst, a.Saw, own)
 	}
 	return nil
-}
-
-// ask asks by TCP or UDP and returns the address that the server saw.
-func ask(ctx context.Context, path string, proto Protocol, dst netip.Addr) (string, error) {
-	var c net.Conn
-	err := netns.Do(path, func() (err error) {
-		// An address that is no name is connected to from the calling thread.
-		c, err = (&net.Dialer{}).DialContext(ctx, string(proto), netip.AddrPortFrom(dst, Port).String())
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	defer closeWhenDone(ctx, c)()
-	if proto == UDP {
-		if _, err := c.Write([]byte("?")); err != nil {
-			return "", err
-		}
-	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	return strings.TrimSuffix(line, "\n"), err
 }
 
 // closeQuietly closes what holds nothing that could be lost.

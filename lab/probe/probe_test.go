@@ -39,7 +39,9 @@ func hosts(t *testing.T) (dir string, a, b []netip.Addr, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- netns.Do(fabric.Path(dir, "b"), func() error { return probe.Serve(ctx) })
+		ended <- netns.Do(fabric.Path(dir, "b"), func() error {
+			return probe.Serve(ctx, append(probe.Services(probe.Port), probe.Service{Protocol: probe.ICMP})...)
+		})
 	}()
 	stopped := false
 	stop = func() {
@@ -123,7 +125,7 @@ func TestAskAll(t *testing.T) {
 		}
 	}
 	questions = append(questions, probe.Question{Client: "four", Server: "b", Netns: fabric.Path(dir, "a"), Addr: b[0], Own: always(a)})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	m := probe.AskAll(ctx, questions)
 	var text strings.Builder

@@ -2,7 +2,7 @@
 // rogpeppe/go-internal/testscript, with commands of its own.
 //
 //	lab ARGUMENTS                            run cairn-lab, on the script's own lab
-//	on HOST|NAMESPACE/POD COMMAND            the same as lab exec
+//	on HOST|NAMESPACE/POD COMMAND            the same as lab exec; cairn-lab probe is one to try what gets through
 //	ctl, pod, check, agent, router, etcd …   the same as lab ctl and so on
 //	within TIME COMMAND                      repeat one of these until it succeeds; fails after TIME
 //	address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
