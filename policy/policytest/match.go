@@ -71,6 +71,9 @@ func (w *walk) addressMatches(m kernel.AddrMatch) bool {
 			return false
 		}
 		key.Protocol, key.Port = w.p.Protocol, w.p.DstPort
+		if m.Place == kernel.Source {
+			key.Port = w.p.SrcPort
+		}
 	case kernel.KeysSources:
 		key.Link = w.p.InLink
 	}
