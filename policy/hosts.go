@@ -152,7 +152,7 @@ func decided() kernel.Rule {
 // hostBases adds the base chains that only host endpoints need.
 func (c *Compiler) hostBases(want map[string]kernel.Chain) {
 	if rules := c.dispatch(PreDNAT, Ingress); len(rules) > 0 {
-		head := []kernel.Rule{established(), {InLink: "lo", Verdict: kernel.Accept}, {InLink: podLinks, Verdict: kernel.Accept}}
+		head := []kernel.Rule{established(), decided(), {InLink: "lo", Verdict: kernel.Accept}, {InLink: podLinks, Verdict: kernel.Accept}}
 		want["mangle-prerouting"] = base(kernel.HookPrerouting, priorityMangle, append(head, rules...)...)
 	}
 	out := c.dispatch(Untracked, Egress)
