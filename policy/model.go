@@ -143,6 +143,9 @@ type Rule struct {
 	Protocol, NotProtocol uint8
 	ICMP, NotICMP         *ICMP // of Protocol 1 or 58
 	Source, Destination   Peer
+	// Number says from which rule of the resource it was made, counted from 1 in its
+	// direction: of Kubernetes' policies several may come from one. 0: from none.
+	Number int
 }
 
 // ICMP is a type of ICMP or ICMPv6, and a code unless AnyCode.
@@ -237,6 +240,8 @@ type World struct {
 	Services map[ID][]ServiceEndpoint
 	// FailSafe, by Direction, is what policies can't deny at host endpoints.
 	FailSafe [2][]FailSafe
+
+	memo *memo // see Remembering
 }
 
 // FailSafe are connections with a port that stay possible at host endpoints whatever
