@@ -11,6 +11,10 @@
 //	match.go     which packets a rule matches
 //	order.go     which policies are asked, and in which order
 //	path.go      the reference model of a packet's whole way
+//	memo.go      a world that remembers what it was asked
+//	classes.go   which addresses policies tell apart
+//	traffic.go   which packets they tell apart
+//	path.go      the reference model of a packet's whole way
 //	compile*.go  the internal form to sets, elements and chains
 //
 // It guarantees that all is pure: values in, values out; Selection and Members keep

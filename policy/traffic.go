@@ -66,39 +66,58 @@ type Mention struct {
 func (m *Mention) Between(w *World, src, dst netip.Addr) {
 	from, to := w.siteOf(src), w.siteOf(dst)
 	if from.pod != nil {
-		m.concerning(w, from.pod, Egress, src, dst)
+		m.concerning(w, from.pod, Egress, src, dst, Normal)
 	}
 	if to.pod != nil {
-		m.concerning(w, to.pod, Ingress, src, dst)
+		m.concerning(w, to.pod, Ingress, src, dst, Normal)
 	}
 	if from.node == to.node {
 		return
 	}
-	if host := w.uplink(from.node, src); host != nil && from.node != "" {
-		m.concerning(w, host, Egress, src, dst)
-		m.failSafe(w.FailSafe)
+	if host := w.uplink(from.node, src); host != nil {
+		phases := []Phase{Untracked, Normal}
+		if from.pod != nil {
+			phases = []Phase{Forward}
+		}
+		m.concerning(w, host, Egress, src, dst, phases...)
 	}
-	if host := w.uplink(to.node, dst); host != nil && to.node != "" {
-		m.concerning(w, host, Ingress, src, dst)
-		m.failSafe(w.FailSafe)
+	if host := w.uplink(to.node, dst); host != nil {
+		last := Normal
+		if to.pod != nil {
+			last = Forward
+		}
+		m.concerning(w, host, Ingress, src, dst, Untracked, PreDNAT, last)
 	}
 }
 
-func (m *Mention) concerning(w *World, e *Endpoint, d Direction, src, dst netip.Addr) {
-	for ph := range Phase(phases) {
-		for _, t := range w.Concerning(e, d, ph) {
+// concerning adds what the policies name that an endpoint asks in some phases.
+func (m *Mention) concerning(w *World, e *Endpoint, d Direction, src, dst netip.Addr, phases ...Phase) {
+	for _, ph := range phases {
+		tiers := w.Concerning(e, d, ph)
+		for _, t := range tiers {
 			for _, p := range t.Policies {
 				for _, r := range p.Rules[d] {
 					m.rule(w, r, src, dst)
 				}
 			}
 		}
+		if e.Kind == KindHost && len(tiers) > 0 && ph != Forward {
+			m.failSafe(w.FailSafe, d, ph)
+		}
 	}
 }
 
-func (m *Mention) failSafe(ports [2][]FailSafe) {
-	for _, f := range slices.Concat(ports[Ingress], ports[Egress]) {
+// failSafe adds the ports that a host endpoint leaves open in a phase. Before
+// connections are tracked, what answers from such a port is let through, too.
+func (m *Mention) failSafe(ports [2][]FailSafe, d Direction, ph Phase) {
+	for _, f := range ports[d] {
 		m.port(f.Protocol, Port{First: f.Port, Last: f.Port})
+	}
+	if ph != Untracked {
+		return
+	}
+	for _, f := range ports[1-d] {
+		m.protocol(f.Protocol)
 		m.sources = append(m.sources, Port{First: f.Port, Last: f.Port})
 	}
 }
