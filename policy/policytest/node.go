@@ -37,7 +37,7 @@ type Expected struct {
 func (e Expected) String() string {
 	lines := []string{fmt.Sprintf("dropped %v, not tracked %v", e.Dropped, e.NoTrack)}
 	for _, c := range e.Checks {
-		lines = append(lines, fmt.Sprintf("%v at %s, %s, %s: %s by %s: %+v", c.Action, c.Endpoint, c.Direction, c.Phase, c.Action, c.Reason, c.RuleID))
+		lines = append(lines, fmt.Sprintf("%v at %s, %s, %s: %s by %s: %+v", c.Action, c.Endpoint.ID, c.Direction, c.Phase, c.Action, c.Reason, c.RuleID))
 	}
 	return strings.Join(lines, "\n\t")
 }
