@@ -181,19 +181,18 @@ func (t *Table) Path(p PacketAt, hooks ...kernel.Hook) (Outcome, error) {
 	return w.out, nil
 }
 
-// Entered returns what becomes of a packet where an entry of a verdict map leads it: at
-// the endpoint of the link. Without such an entry nothing becomes of it, and entered
-// is false.
-func (t *Table) Entered(verdicts, link string, p PacketAt) (out Outcome, entered bool, err error) {
-	entry, ok := t.chains.Get(kernel.EntryKey(verdicts, link))
-	if !ok {
+// Pod returns what becomes of a packet at the pod of a link: as what comes from the pod
+// (Egress) or goes to it (Ingress). Known is false if no pod has the link.
+func (t *Table) Pod(d Direction, link string, p PacketAt) (out Outcome, known bool, err error) {
+	entry, known := t.chains.Get(kernel.EntryKey(podMaps[d], link))
+	if !known {
 		return Outcome{}, false, nil
 	}
 	w := t.tracing(p)
 	w.p = w.whole
 	v, err := w.run(entry.To)
 	if err != nil {
-		return w.out, true, fmt.Errorf("trace %v in %s of %s: %w", p.Packet, verdicts, link, err)
+		return w.out, true, fmt.Errorf("trace %v at %s, %s: %w", p.Packet, link, d, err)
 	}
 	w.out.Dropped = v == kernel.Drop
 	return w.out, true, nil
