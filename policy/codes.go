@@ -38,7 +38,7 @@ func (c *Compiler) code(p *Policy, d Direction, untracked bool) *code {
 	if it == nil {
 		it = &code{key: k, policy: p, chain: chainOf(p, d)}
 		if untracked {
-			it.chain = "untracked/" + it.chain
+			it.chain = untrackedPrefix + "/" + it.chain
 			c.untracked++
 		}
 		c.codes[k] = it
@@ -84,6 +84,11 @@ func (c *Compiler) recode(it *code) {
 	}
 	if it.policy.Fault != "" {
 		rules = []kernel.Rule{c.act(kernel.Rule{}, Deny, Logged{Deny, it.chain, -1}, it.key.untracked)}
+	}
+	if inline { // where one policy's rules end the next one's begin
+		for i := range rules {
+			rules[i].Comment = it.chain + " " + rules[i].Comment
+		}
 	}
 	was := it.lookups
 	it.lookups = rc.lookups

@@ -23,6 +23,12 @@ const maxName = 100
 // maxPart bounds a part of such a name.
 const maxPart = 60
 
+// How names of chains begin that are no policy's, or of one before connection tracking.
+const (
+	tierPrefix      = "tier"
+	untrackedPrefix = "untracked"
+)
+
 // abbreviations are how names of chains begin, by the policy's kind.
 var abbreviations = map[string]string{
 	"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp",
@@ -68,7 +74,7 @@ func tierChain(tier, list string, d Direction) string {
 	if tier == "" {
 		tier = "lost"
 	}
-	return strings.Join([]string{"tier", tier[:min(maxPart, len(tier))], list, d.way()}, "/")
+	return strings.Join([]string{tierPrefix, tier[:min(maxPart, len(tier))], list, d.way()}, "/")
 }
 
 // Logged is what the prefix of a log says of a packet.
