@@ -42,8 +42,9 @@ func Handler(source Source) http.Handler {
 		answer(w, rs, err)
 	})
 	handlePackets(mux, source)
+	handleCounters(mux, source)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; slices.Contains([]string{StatusPath, RoutesPath, FlowsPath, TracePath}, p) {
+		if p := r.URL.Path; slices.Contains([]string{StatusPath, RoutesPath, FlowsPath, TracePath, CountersPath}, p) {
 			w.Header().Set("Allow", http.MethodGet)
 			write(w, http.StatusMethodNotAllowed, problem{fmt.Sprintf("%s takes GET only, not %s", p, r.Method)})
 			return
