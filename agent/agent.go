@@ -117,6 +117,7 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		spool:  spool{cfg.Spool},
 		forget: newForgetter(drv.Conntrack, pods.Assignments, cfg.Log),
 	}
+	a.mirror.Transform("WorkloadEndpoint", newLean(cfg.Node).endpoint)
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}
