@@ -133,6 +133,7 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 
 		terminate: newTerminator(drv.Conntrack, cfg.Log),
 	}
+	a.mirror.Transform("WorkloadEndpoint", newLean(cfg.Node).endpoint)
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}

@@ -39,7 +39,7 @@ type Tracker[K, V comparable] struct {
 	whole  Failure // of Read, or of a Write as a whole
 
 	reading bool
-	writing map[K]aim[V] // under way
+	writing *batch[K, V] // under way; nil: nothing is
 	// later holds what the world told in that time, for it may be newer than what
 	// comes of the Read or Write.
 	later     []func()
@@ -48,10 +48,22 @@ type Tracker[K, V comparable] struct {
 	writes    uint64
 }
 
-// aim is what a write makes of a key.
-type aim[V comparable] struct {
-	value V
-	gone  bool
+// batch is what one write sets and deletes; a key is in one of the two only.
+type batch[K, V comparable] struct {
+	set map[K]V
+	del map[K]struct{}
+}
+
+// aim returns what a write makes of a key: nil, it is gone. False: nothing.
+func (b *batch[K, V]) aim(k K) (v *V, written bool) {
+	if b == nil {
+		return nil, false
+	}
+	if v, ok := b.set[k]; ok {
+		return &v, true
+	}
+	_, written = b.del[k]
+	return nil, written
 }
 
 // NewTracker returns a tracker of the table; nothing is wanted yet. The name is
@@ -117,8 +129,8 @@ func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 		t.later = append(t.later, func() { t.note(k, v) })
 	}
 	news := t.note(k, v)
-	if written, busy := t.writing[k]; busy { // the echo of our own write is none
-		news = (v == nil) != written.gone || v != nil && *v != written.value
+	if aim, written := t.writing.aim(k); written { // the echo of our own write is none
+		news = (v == nil) != (aim == nil) || v != nil && *v != *aim
 	}
 	if !news || t.doubt || t.reading { // the latter two look for themselves
 		return false
