@@ -62,7 +62,7 @@ Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags.StringVar(&e.runDir, "run-dir", filepath.Dir(localapi.DefaultSocket), "folder of the agent's socket "+socketName)
 	cmd.AddCommand(
 		e.get(), e.create(), e.apply(), e.replace(), e.delete(),
-		e.node(), e.route(), e.ipam(), e.version(),
+		e.node(), e.route(), e.ipam(), e.policy(), e.version(),
 	)
 	cmd.SetIn(e.In)
 	cmd.SetOut(e.Out)
