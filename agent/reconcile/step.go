@@ -48,8 +48,12 @@ func (t *Tracker[K, V]) set(ctx context.Context) error {
 	}
 	if len(set) == 0 {
 		t.whole = Failure{}
+		return nil
 	}
-	return t.write(ctx, set, nil, now)
+	if t.displaced == nil {
+		return t.write(ctx, set, nil, now)
+	}
+	return t.write(ctx, set, t.displaced(set, t.going(now)), now)
 }
 
 func (t *Tracker[K, V]) del(ctx context.Context) error {
@@ -59,13 +63,18 @@ func (t *Tracker[K, V]) del(ctx context.Context) error {
 	if t.doubt { // since set: nothing goes on a mere belief
 		return nil
 	}
+	return t.write(ctx, nil, t.going(now), now)
+}
+
+// going returns the keys that are to be deleted now.
+func (t *Tracker[K, V]) going(now time.Time) []K {
 	var del []K
 	for k := range immutable.Diff(t.want, t.known.Map()) {
 		if !t.want.Has(k) && t.wrong(k) && t.due(k, now) {
 			del = append(del, k)
 		}
 	}
-	return t.write(ctx, nil, del, now)
+	return del
 }
 
 // wrong says whether a key is not known to be as it should.
@@ -124,7 +133,7 @@ func like[K, V comparable](want immutable.Map[K, V], have map[K]V) immutable.Map
 	return edit.Map()
 }
 
-// write writes and takes down what came of it. Either set or del is empty.
+// write writes and takes down what came of it.
 func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now time.Time) error {
 	if len(set)+len(del) == 0 {
 		return nil

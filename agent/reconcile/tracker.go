@@ -27,7 +27,9 @@ type Tracker[K, V comparable] struct {
 	name  string
 	table Table[K, V]
 	voids []interface{ void(clean bool) }
-	phase time.Duration // of retries
+	// displaced returns which of the keys that go must do so with those that are set.
+	displaced func(set map[K]V, going []K) []K
+	phase     time.Duration // of retries
 
 	mu     sync.Mutex
 	want   immutable.Map[K, V]
@@ -80,6 +82,13 @@ func NewTracker[K, V comparable](name string, table Table[K, V]) *Tracker[K, V] 
 // speaker that is started anew has no peers, and what failed on the old one may
 // do on this.
 func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids = others }
+
+// Displaces says that some keys can't be beside others. Those that are not wanted are
+// deleted in the very Write that sets others if displaced says so of them: in between
+// there would be neither.
+func (t *Tracker[K, V]) Displaces(displaced func(set map[K]V, going []K) []K) {
+	t.displaced = displaced
+}
 
 // void puts everything in doubt. Clean says that there is a new table for sure,
 // on which nothing has failed yet.
