@@ -94,6 +94,7 @@ type Agent struct {
 	pub         *publisher
 	spool       spool
 	forget      *forgetter
+	terminate   *terminator
 
 	conditions conditions
 	remote     remote
@@ -116,6 +117,8 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		pods:   pods,
 		spool:  spool{cfg.Spool},
 		forget: newForgetter(drv.Conntrack, pods.Assignments, cfg.Log),
+
+		terminate: newTerminator(drv.Conntrack, cfg.Log),
 	}
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
@@ -147,6 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	task("handshakes", a.hands.run)
 	task("connections", a.forget.run)
+	task("refused connections", a.terminate.run)
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)
 	task("publish", a.pub.run)

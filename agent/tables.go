@@ -162,6 +162,13 @@ func (t *tables) baseErr() error {
 	return nil
 }
 
+// rulesInForce says whether the rules are in the kernel, and how many parts of them
+// could not be put there.
+func (t *tables) rulesInForce() (whole bool, failed int) {
+	whole = t.sets.Err() == nil && t.elements.Err() == nil && t.chains.Err() == nil
+	return whole, t.sets.Failed().Len() + t.elements.Failed().Len() + t.chains.Failed().Len()
+}
+
 // allFailures returns what can't be applied, in the order of the tables, but for
 // what only follows from another failure.
 func (t *tables) allFailures() []failure {

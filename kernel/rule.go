@@ -41,7 +41,7 @@ type AddrMatch struct {
 	IPv6  bool  `json:",omitempty"` // the family, so the packet's
 	Not   bool  `json:",omitempty"`
 	// Set is looked up, or the address is in Prefix. Keys are the set's: with
-	// KeysServices protocol and destination port are looked up with the address, with
+	// KeysServices protocol and the port at that place are looked up with the address, with
 	// KeysSources the link that the packet came by.
 	Set    string       `json:",omitempty"`
 	Keys   Keys         `json:",omitempty"`

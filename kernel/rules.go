@@ -194,6 +194,9 @@ func RulesOf(rules ...Rule) Rules {
 	return Rules{string(b)}
 }
 
+// Identity returns a text that only lists of the same rules have.
+func (r Rules) Identity() string { return r.text }
+
 // List returns the rules in order.
 func (r Rules) List() []Rule {
 	if r.text == "" {

@@ -16,6 +16,7 @@
 //	traffic.go   which packets they tell apart
 //	path.go      the reference model of a packet's whole way
 //	compile*.go  the internal form to sets, elements and chains
+//	trace*.go    a packet's way through these
 //
 // It guarantees that all is pure: values in, values out; Selection and Members keep
 // what came in, and do nothing else. It leaves to agent/calc where the values come
