@@ -46,8 +46,10 @@ func Handler(source Source) http.Handler {
 	})
 	handleEndpoints(mux, source)
 	handlePackets(mux, source)
+	handleCounters(mux, source)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; slices.Contains([]string{StatusPath, RoutesPath, EndpointsPath, FlowsPath, TracePath}, p) {
+		paths := []string{StatusPath, RoutesPath, EndpointsPath, FlowsPath, TracePath, CountersPath}
+		if p := r.URL.Path; slices.Contains(paths, p) {
 			w.Header().Set("Allow", http.MethodGet)
 			write(w, http.StatusMethodNotAllowed, problem{fmt.Sprintf("%s takes GET only, not %s", p, r.Method)})
 			return

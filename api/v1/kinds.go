@@ -56,6 +56,7 @@ func Kinds() []Kind {
 		{Name: "ClusterNetworkPolicy", Plural: "clusternetworkpolicies", ShortNames: []string{"cnp", "clusternetworkpolicies.policy.networking.k8s.io"}, New: func() Object { return &ClusterNetworkPolicy{} }, OutsideVersion: policyVersion},
 		{Name: "HostEndpoint", Plural: "hostendpoints", ShortNames: []string{"hep", "heps"}, New: func() Object { return &HostEndpoint{} }},
 		{Name: "WorkloadEndpoint", Plural: "workloadendpoints", ShortNames: []string{"wep", "weps"}, Namespaced: true, New: func() Object { return &WorkloadEndpoint{} }},
+		{Name: "PacketTrace", Plural: "packettraces", New: func() Object { return &PacketTrace{} }},
 		{Name: "NodeStatus", Plural: "nodestatuses", ShortNames: []string{"nodestat"}, New: func() Object { return &NodeStatus{} }},
 	}
 }
