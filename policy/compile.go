@@ -16,6 +16,9 @@ type Settings struct {
 	// PodsToHost is what becomes of packets from a pod to its own host that the pod's
 	// policies allow: Allow or Deny.
 	PodsToHost Action
+	// EndRefused says that connections are ended which policies have come to refuse:
+	// those of pods then don't go on where connection tracking has forgotten them.
+	EndRefused bool
 	// FailSafe is what host endpoints always let in and out, by Direction.
 	FailSafe [2][]FailSafe
 	// Tunnels accept the encapsulated packets between nodes at host endpoints. What is
