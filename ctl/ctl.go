@@ -51,7 +51,10 @@ func New(o Options) *cobra.Command {
 	e := &env{Options: withStreams(o)}
 	cmd := &cobra.Command{Use: "ctl", Short: "Read and change the cluster, see what nodes do", Long: `Read and change the cluster's resources, and see what its nodes do.
 
-		e.node(), e.route(), e.ipam(), e.endpoint(), e.policy(), e.flows(), e.trace(), e.version(),
+Resources (get, create, apply, replace, delete, ipam, policy, node status --all)
+are in the datastore: these commands work from anywhere, trace among them. What
+one node does (node status, route, endpoint, flows, policy counters) comes from the
+agent of the node on which the command runs, through its socket.
 
 Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags := cmd.PersistentFlags()
