@@ -12,7 +12,10 @@ import (
 func (c *Compiler) listHost(l *local, info *Enforced) {
 	e := l.endpoint
 	info.Links = c.covered(e)
-	wildcard := c.wildcard() != nil
+	wildcard := c.wildcard()
+	if e.Link == AnyLink && l != wildcard {
+		return // another one covers what it would
+	}
 	for ph := range Phase(phases) {
 		for d := range Direction(2) {
 			if hostMaps[ph][d] == "" {
@@ -26,7 +29,7 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 			switch {
 			case e.Link == AnyLink && chain != unconcerned:
 				l.others[ph][d] = chain
-			case e.Link != AnyLink && (chain != unconcerned || wildcard):
+			case e.Link != AnyLink && (chain != unconcerned || wildcard != nil && wildcard.others[ph][d] != ""):
 				for _, link := range info.Links {
 					c.enter(l, hostMaps[ph][d], link, chain)
 				}

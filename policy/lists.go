@@ -156,6 +156,7 @@ func (c *Compiler) relist(id ID) {
 	} else {
 		c.listPod(l)
 	}
+	c.dirtyHost = c.dirtyHost || l.others != was.others // links that have another are kept from them
 	for _, old := range was.lists {
 		c.drop(old)
 	}
