@@ -70,7 +70,7 @@ type PacketTraceStatus struct {
 	Ready []string `json:"ready,omitempty"`
 	// SentAt is when the packet was sent.
 	SentAt metav1.MicroTime `json:"sentAt,omitzero"`
-	// Answer is what came back to the source: answered, refused or none; "" until that is
+	// Answer is what came back to the source, one of the TraceAnswer texts; "" until that is
 	// known.
 	Answer string `json:"answer,omitempty"`
 	// Problems are why a node takes no part.
@@ -107,6 +107,13 @@ const (
 	TraceDelivered = "delivered" // to a pod of the node, or to the node itself
 	TraceSent      = "sent"      // on its way to elsewhere
 	TraceDropped   = "drop"
+)
+
+// Answers to a packet.
+const (
+	TraceAnswered = "answered"
+	TraceRefused  = "refused"
+	TraceNoAnswer = "none" // in time
 )
 
 // TraceObservation is what a node saw of the packet.
