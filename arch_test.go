@@ -37,7 +37,7 @@ var floors = []floor{
 	{1, "agent/localapi", nil, "how ctl and agent talk"},
 	{1, "config", []string{"github.com/spf13/pflag", "github.com/spf13/cobra", "sigs.k8s.io/yaml"}, "flags, environment and file, the same for every command"},
 	{1, "policy", []string{"k8s.io/api", "sigs.k8s.io/network-policy-api"}, "who may talk to whom: the language, its reference model and its compiler"},
-	{1, "policy/policytest", nil, "random worlds of policies, and the tracer of packets"},
+	{1, "policy/policytest", nil, "random worlds of policies and packets, and rules checked as the kernel does"},
 	{1, "datastore", nil, "the seam to the resources' store, and the mirror"},
 	{1, "datastore/storetest", nil, "the suite of every store"},
 	{1, "kernel/kerneltest", nil, "the suite of every kernel"},

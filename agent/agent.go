@@ -104,6 +104,7 @@ type Agent struct {
 	pub         *publisher
 	spool       spool
 	forget      *forgetter
+	terminate   *terminator
 	owners      owners
 	flows       *flows
 	traces      *traces
@@ -129,7 +130,10 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 		pods:   pods,
 		spool:  spool{cfg.Spool},
 		forget: newForgetter(drv.Conntrack, pods.Assignments, cfg.Log),
+
+		terminate: newTerminator(drv.Conntrack, cfg.Log),
 	}
+	a.mirror.Transform("WorkloadEndpoint", newLean(cfg.Node).endpoint)
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}
@@ -162,6 +166,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	task("handshakes", a.hands.run)
 	task("connections", a.forget.run)
+	task("refused connections", a.terminate.run)
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)
 	task("publish", a.pub.run)

@@ -241,6 +241,9 @@ func (l *loop) once(ctx context.Context) time.Time {
 	l.noteLacking(&state)
 	if ctx.Err() == nil {
 		l.report(&state, err)
+		if whole, failed := l.rulesInForce(); whole {
+			l.a.terminate.follow(&state, in.Host, failed)
+		}
 	}
 	if l.baseErr() == nil && !l.ready.Swap(true) {
 		l.log.Info("ready", "after", time.Since(l.a.started), "routes", state.Routes.Len(), "peers", state.Peers.Len())

@@ -78,6 +78,7 @@ func newTables(drv Drivers, pods podTable) tables {
 		peers:      reconcile.NewTracker("BGP peers", drv.Speaker.Peers()),
 	}
 	t.sets.Voids(t.elements) // a set that was made anew is empty
+	t.elements.Displaces(kernel.Displaced)
 	// A device that was made anew has lost all that hung on it.
 	t.tunnels.Voids(t.sysctls, t.addrs, t.neighbours, t.forwarding, t.wireguard, t.routes)
 	t.speaker.Voids(t.paths, t.peers)
@@ -160,6 +161,13 @@ func (t *tables) baseErr() error {
 		}
 	}
 	return nil
+}
+
+// rulesInForce says whether the rules are in the kernel, and how many parts of them
+// could not be put there.
+func (t *tables) rulesInForce() (whole bool, failed int) {
+	whole = t.sets.Err() == nil && t.elements.Err() == nil && t.chains.Err() == nil
+	return whole, t.sets.Failed().Len() + t.elements.Failed().Len() + t.chains.Failed().Len()
 }
 
 // allFailures returns what can't be applied, in the order of the tables, but for

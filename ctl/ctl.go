@@ -52,9 +52,9 @@ func New(o Options) *cobra.Command {
 	cmd := &cobra.Command{Use: "ctl", Short: "Read and change the cluster, see what nodes do", Long: `Read and change the cluster's resources, and see what its nodes do.
 
 Resources (get, create, apply, replace, delete, ipam, node status --all) are in
-the datastore: these commands work from anywhere, trace among them. What one node does
-(node status, route, flows, policy counters) comes from the agent of the node on which the command runs,
-through its socket.
+the datastore: these commands work from anywhere, trace among them. What one node
+does (node status, route, flows, policy counters) comes from the agent of the node on
+which the command runs, through its socket.
 
 Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags := cmd.PersistentFlags()

@@ -30,7 +30,7 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // storeKey is where a script's environment holds its datastore.
 type storeKey struct{}
 
-// TestScripts runs testdata/*.txt. Besides testscript's own commands there are
+// TestScripts runs testdata/*.txt, each with a copy of testdata/shop.yaml. Besides testscript's own commands there are
 //
 //	cairn ARGS… [< FILE]   the program, as main runs it; its exit code is noted
 //	code N                 the last exit code
@@ -43,7 +43,11 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Values[storeKey{}] = datastore.NewMemory()
-			return nil
+			shop, err := os.ReadFile(filepath.Join("testdata", "shop.yaml"))
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(env.WorkDir, "shop.yaml"), shop, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"cairn": runCairn,

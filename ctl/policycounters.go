@@ -10,12 +10,6 @@ import (
 	"cairn.network/cairn/agent/localapi"
 )
 
-func (e *env) policy() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "See what policies do"}
-	cmd.AddCommand(e.policyCounters())
-	return cmd
-}
-
 func (e *env) policyCounters() *cobra.Command {
 	var f format
 	cmd := &cobra.Command{

@@ -173,20 +173,6 @@ func (r *fakeRuleset) putElement(e Element) error {
 	return nil
 }
 
-// overlaps says whether an address or port is in both elements. o is no range of
-// addresses but a prefix.
-func (e Element) overlaps(o Element) bool {
-	if !o.Prefix.IsValid() {
-		return e.Port <= max(o.Port, o.LastPort) && o.Port <= max(e.Port, e.LastPort)
-	}
-	if !e.Last.IsValid() {
-		return e.Prefix.Overlaps(o.Prefix)
-	}
-	first := e.Prefix.Addr()
-	return o.Prefix.Contains(first) || o.Prefix.Contains(e.Last) ||
-		first.Less(o.Prefix.Addr()) && o.Prefix.Addr().Less(e.Last)
-}
-
 func copyMap[K, V comparable](m map[K]V) map[K]V {
 	out := make(map[K]V, len(m))
 	maps.Copy(out, m)

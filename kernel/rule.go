@@ -18,7 +18,8 @@ const (
 	Goto       Verdict = "goto"    // to the chain Target, for good
 	// InVerdicts and OutVerdicts look the link that the packet came by, or leaves by, up
 	// in the verdict map Target, and go where the entry leads; without one the next rule
-	// is asked.
+	// is asked. That should drop: kernels before 6.17 may find none in the moment when an
+	// entry is replaced.
 	InVerdicts  Verdict = "iifname vmap"
 	OutVerdicts Verdict = "oifname vmap"
 	// Continue asks the next rule: of rules that count or log only.
@@ -40,7 +41,7 @@ type AddrMatch struct {
 	IPv6  bool  `json:",omitempty"` // the family, so the packet's
 	Not   bool  `json:",omitempty"`
 	// Set is looked up, or the address is in Prefix. Keys are the set's: with
-	// KeysServices protocol and destination port are looked up with the address, with
+	// KeysServices protocol and the port at that place are looked up with the address, with
 	// KeysSources the link that the packet came by.
 	Set    string       `json:",omitempty"`
 	Keys   Keys         `json:",omitempty"`

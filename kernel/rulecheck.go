@@ -84,8 +84,6 @@ func (a AddrMatch) check() error {
 	case a.Prefix.IsValid() && (a.Prefix.Addr().Is6() != a.IPv6 || a.Keys != KeysAddresses):
 		return invalid("the prefix %v is of another family, or of a set", a.Prefix)
 	case a.Keys == KeysAddresses:
-	case a.Keys == KeysServices && a.Place != Destination:
-		return invalid("services are asked for as destination only")
 	case a.Keys == KeysSources && a.Place != Source:
 		return invalid("sources are asked for as source only")
 	case a.Keys != KeysServices && a.Keys != KeysSources:

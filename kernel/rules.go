@@ -150,8 +150,9 @@ type Chain struct {
 }
 
 // EntryKey is the key of an entry in a verdict map, a set of KeysLinks. Entries are
-// kept among chains, for both change in one transaction: every packet meets all of
-// the old or all of the new. No chain's name has a blank.
+// kept among chains, for both change in one transaction. An entry is best led to a chain
+// that is new or stays as it is: a packet under way may find the new entry and the old
+// rules of a chain that changes with it. No chain's name has a blank.
 func EntryKey(verdicts, link string) string { return verdicts + " " + link }
 
 // ParseEntryKey returns what EntryKey was made of, and false for the name of a chain.
@@ -192,6 +193,9 @@ func RulesOf(rules ...Rule) Rules {
 	}
 	return Rules{string(b)}
 }
+
+// Identity returns a text that only lists of the same rules have.
+func (r Rules) Identity() string { return r.text }
 
 // List returns the rules in order.
 func (r Rules) List() []Rule {

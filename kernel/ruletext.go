@@ -108,7 +108,7 @@ func (t *ruleText) address(r Rule, a AddrMatch) {
 	}
 	switch a.Keys {
 	case KeysServices:
-		where += " . meta l4proto . " + portsOf(r.Protocol) + " dport"
+		where += " . meta l4proto . " + portsOf(r.Protocol) + " " + letter(a.Place) + "port"
 	case KeysSources:
 		where = "iifname . " + where
 	}

@@ -17,7 +17,8 @@ type codeKey struct {
 type code struct {
 	key    codeKey
 	policy *Policy
-	chain  string
+	name   string // of its chain, Unversioned
+	chain  string // "": not compiled yet
 	rules  []kernel.Rule
 	// inline says that the rules stand in the lists themselves: what passes leaves two
 	// chains at once, which no rule can say of a chain that it was called from.
@@ -36,9 +37,9 @@ func (c *Compiler) code(p *Policy, d Direction, untracked bool) *code {
 	k := codeKey{p.ID, d, untracked}
 	it := c.codes[k]
 	if it == nil {
-		it = &code{key: k, policy: p, chain: chainOf(p, d)}
+		it = &code{key: k, policy: p, name: chainOf(p, d)}
 		if untracked {
-			it.chain = untrackedPrefix + "/" + it.chain
+			it.name = untrackedPrefix + "/" + it.name
 			c.untracked++
 		}
 		c.codes[k] = it
@@ -62,7 +63,7 @@ func (c *Compiler) release(it *code) {
 	}
 	delete(c.dirtyCodes, it)
 	c.chains.Delete(it.chain)
-	c.active.Delete(it.chain)
+	c.active.Delete(it.name)
 	for name := range it.lookups {
 		c.sets.unneed(name)
 	}
@@ -79,15 +80,15 @@ func (c *Compiler) recode(it *code) {
 	for i, r := range it.policy.Rules[it.key.direction] {
 		inline = inline || r.Action == Pass
 		for _, k := range rc.rule(r) {
-			rules = append(rules, c.act(k, r.Action, Logged{r.Action, it.chain, i}, it.key.untracked))
+			rules = append(rules, c.act(k, r.Action, Logged{r.Action, it.name, i}, it.key.untracked))
 		}
 	}
 	if it.policy.Fault != "" {
-		rules = []kernel.Rule{c.act(kernel.Rule{}, Deny, Logged{Deny, it.chain, -1}, it.key.untracked)}
+		rules = []kernel.Rule{c.act(kernel.Rule{}, Deny, Logged{Deny, it.name, -1}, it.key.untracked)}
 	}
 	if inline { // where one policy's rules end the next one's begin
 		for i := range rules {
-			rules[i].Comment = it.chain + " " + rules[i].Comment
+			rules[i].Comment = it.name + " " + rules[i].Comment
 		}
 	}
 	was := it.lookups
@@ -99,27 +100,19 @@ func (c *Compiler) recode(it *code) {
 		c.sets.unneed(name)
 	}
 	c.sets.rewatch(it, rc)
-	moved := it.inline != inline && it.rules != nil
-	it.rules, it.inline = rules, inline
-	if inline {
+	c.active.Set(it.name, it.policy)
+	text := kernel.RulesOf(rules...)
+	chain := versioned(it.name, text.Identity())
+	if chain == it.chain && inline == it.inline {
+		return
+	}
+	if it.chain != "" {
 		c.chains.Delete(it.chain)
-	} else {
-		c.chains.Set(it.chain, kernel.Chain{Rules: kernel.RulesOf(rules...)})
+		c.concerned(it.policy) // their lists lead to the old one
 	}
-	c.active.Set(it.chain, it.policy)
-	if inline || moved {
-		c.usersOf(it)
-	}
-}
-
-// usersOf has the endpoints listed anew whose lists hold a policy's rules.
-func (c *Compiler) usersOf(it *code) {
-	for id, l := range c.locals {
-		for _, held := range l.lists {
-			if held.holds(it) {
-				c.dirtyLocals[id] = true
-			}
-		}
+	it.rules, it.inline, it.chain = rules, inline, chain
+	if !inline {
+		c.chains.Set(chain, kernel.Chain{Rules: text})
 	}
 }
 

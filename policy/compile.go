@@ -30,7 +30,7 @@ type Output struct {
 	Chains   immutable.Map[string, kernel.Chain]
 	// Locals holds, of each endpoint on this node, what is in force for it.
 	Locals immutable.Map[ID, *Enforced]
-	// Policies holds the policies in force here by the names of their chains.
+	// Policies holds the policies in force here by the names of their chains, Unversioned.
 	Policies immutable.Map[string, *Policy]
 }
 

@@ -157,7 +157,10 @@ func (c *ruleCompiler) service(r Rule, id ID, place kernel.Place, is func(lookup
 	if place == kernel.Source {
 		return []alternative{one(is(behind(id, false, v6), false))}
 	}
-	chosen := []alternative{one(is(behind(id, true, v6), false))}
+	var chosen []alternative
+	if r.Protocol == 0 || hasPorts(r.Protocol) {
+		chosen = append(chosen, one(is(behind(id, true, v6), false)))
+	}
 	c.services = append(c.services, id)
 	for _, protocol := range c.everyPort(id) {
 		if (r.Protocol == 0 || r.Protocol == protocol) && r.NotProtocol != protocol {

@@ -159,7 +159,7 @@ func (p *Policy) setSpec(s v1.GlobalNetworkPolicySpec, namespace string) {
 			continue
 		}
 		for i := range rules {
-			p.Rules[dir] = append(p.Rules[dir], fromRule(&rules[i], namespace))
+			p.Rules[dir] = append(p.Rules[dir], numbered(i, fromRule(&rules[i], namespace))...)
 		}
 	}
 }

@@ -32,13 +32,13 @@ func FromClusterNetworkPolicy(o *v1.ClusterNetworkPolicy) (*Policy, []v1.Issue) 
 		does := clusterAction(action)
 		reason, isBad := bad[ruleAt{dir, i}]
 		if !isBad {
-			p.Rules[dir] = append(p.Rules[dir], rulesFor(does, dir, peers(), clusterServices(protocols))...)
+			p.Rules[dir] = append(p.Rules[dir], numbered(i, rulesFor(does, dir, peers(), clusterServices(protocols))...)...)
 			return
 		}
 		outcome := "; the rule is left out"
 		if does != Allow {
 			outcome = "; the rule denies all"
-			p.Rules[dir] = append(p.Rules[dir], Rule{Action: Deny})
+			p.Rules[dir] = append(p.Rules[dir], numbered(i, Rule{Action: Deny})...)
 		}
 		issues = append(issues, v1.Issue{Object: p.ID.String(), Reason: reason + outcome})
 	}

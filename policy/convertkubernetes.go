@@ -41,7 +41,7 @@ func FromKubernetesNetworkPolicy(o *v1.KubernetesNetworkPolicy) (*Policy, []v1.I
 			return
 		}
 		if p.Applies[dir] {
-			p.Rules[dir] = append(p.Rules[dir], rulesFor(Allow, dir, stockPeers(peers, o.Namespace), stockPorts(ports))...)
+			p.Rules[dir] = append(p.Rules[dir], numbered(i, rulesFor(Allow, dir, stockPeers(peers, o.Namespace), stockPorts(ports))...)...)
 		}
 	}
 	for i, r := range o.Spec.Ingress {

@@ -29,6 +29,14 @@ func fromRule(r *v1.Rule, namespace string) Rule {
 	return out
 }
 
+// numbered returns rules that come from the one with this index in the resource.
+func numbered(i int, rules ...Rule) []Rule {
+	for at := range rules {
+		rules[at].Number = i + 1
+	}
+	return rules
+}
+
 func fromICMP(f *v1.ICMPFields) *ICMP {
 	if f == nil || f.Type == nil {
 		return nil

@@ -12,6 +12,9 @@ import (
 func (c *Compiler) listHost(l *local, info *Enforced) {
 	e := l.endpoint
 	info.Links = c.covered(e)
+	if e.Link == AnyLink && e != c.wildcardHost() {
+		return // another one covers what it would
+	}
 	for ph := range Phase(phases) {
 		for d := range Direction(2) {
 			if hostMaps[ph][d] == "" {
@@ -26,7 +29,7 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 			switch {
 			case e.Link == AnyLink && chain != unconcerned:
 				c.wildcard[ph][d] = chain
-			case e.Link != AnyLink && (chain != unconcerned || c.hasWildcard()):
+			case e.Link != AnyLink && (chain != unconcerned || c.wildcardHost() != nil):
 				for _, link := range info.Links {
 					c.enter(l, hostMaps[ph][d], link, chain)
 				}
@@ -35,15 +38,16 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 	}
 }
 
-// hasWildcard says whether a host endpoint covers links that have no other: links that
-// have one are kept from it.
-func (c *Compiler) hasWildcard() bool {
+// wildcardHost returns the host endpoint that covers links which have no other, or nil.
+// Links that have one are kept from it.
+func (c *Compiler) wildcardHost() *Endpoint {
+	var found *Endpoint
 	for _, l := range c.locals {
-		if l.endpoint.Kind == KindHost && l.endpoint.Link == AnyLink {
-			return true
+		if e := l.endpoint; e.Kind == KindHost && e.Link == AnyLink && (found == nil || e.Compare(found.ID) < 0) {
+			found = e
 		}
 	}
-	return false
+	return found
 }
 
 // wildcardGone forgets where packets of other links went.
@@ -148,7 +152,7 @@ func decided() kernel.Rule {
 // hostBases adds the base chains that only host endpoints need.
 func (c *Compiler) hostBases(want map[string]kernel.Chain) {
 	if rules := c.dispatch(PreDNAT, Ingress); len(rules) > 0 {
-		head := []kernel.Rule{established(), {InLink: "lo", Verdict: kernel.Accept}, {InLink: podLinks, Verdict: kernel.Accept}}
+		head := []kernel.Rule{established(), decided(), {InLink: "lo", Verdict: kernel.Accept}, {InLink: podLinks, Verdict: kernel.Accept}}
 		want["mangle-prerouting"] = base(kernel.HookPrerouting, priorityMangle, append(head, rules...)...)
 	}
 	out := c.dispatch(Untracked, Egress)

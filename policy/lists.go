@@ -22,11 +22,6 @@ type list struct {
 	lists []*list // that it jumps to
 }
 
-// holds says whether a policy's rules are in the list.
-func (l *list) holds(it *code) bool {
-	return slices.Contains(l.codes, it) || slices.ContainsFunc(l.lists, func(in *list) bool { return in.holds(it) })
-}
-
 // drop takes back that somebody holds a list.
 func (c *Compiler) drop(l *list) {
 	if l.refs--; l.refs > 0 {
@@ -95,11 +90,9 @@ func (c *Compiler) tierList(g TierPolicies, d Direction, ph Phase) *list {
 		it := c.code(p, d, ph == Untracked)
 		codes = append(codes, it)
 		parts = append(parts, it.chain)
-		if it.inline { // the name stands for what is in the chain
-			parts = append(parts, kernel.RulesOf(it.rules...).String())
-		}
 	}
-	chain := tierChain(g.Tier.Name, digest(parts...), d)
+	name := tierChain(g.Tier.Name, d)
+	chain := versioned(name, parts...)
 	return c.hold(chain, codes, nil, func() kernel.Chain {
 		var rules []kernel.Rule
 		for _, it := range codes {
@@ -110,7 +103,7 @@ func (c *Compiler) tierList(g TierPolicies, d Direction, ph Phase) *list {
 			}
 		}
 		if g.Tier == lostTier || g.Tier.Default == Deny && (ph == Normal || ph == Forward) {
-			rules = append(rules, c.act(kernel.Rule{}, Deny, Logged{Deny, chain, -1}, false))
+			rules = append(rules, c.act(kernel.Rule{}, Deny, Logged{Deny, name, -1}, false))
 		}
 		return kernel.Chain{Rules: kernel.RulesOf(rules...)}
 	})
@@ -132,12 +125,12 @@ func (c *Compiler) listOf(id ID, d Direction, ph Phase, head []kernel.Rule) *lis
 	if len(tiers) == 1 && len(head) == 0 {
 		return tiers[0]
 	}
-	prefix := "pods/"
+	name := "pods/" + d.way()
 	if id.Kind == KindHost {
-		prefix = "host/"
-		parts = append(parts, kernel.RulesOf(head...).String())
+		name = "host/" + d.way()
+		parts = append(parts, kernel.RulesOf(head...).Identity())
 	}
-	return c.hold(prefix+digest(parts...)+"/"+d.way(), nil, tiers, func() kernel.Chain {
+	return c.hold(versioned(name, parts...), nil, tiers, func() kernel.Chain {
 		rules := slices.Clone(head)
 		for _, t := range tiers {
 			rules = append(rules, kernel.Rule{Verdict: kernel.Jump, Target: t.chain})
@@ -182,7 +175,11 @@ func (c *Compiler) unlist(l *local) {
 // inOrder returns the policies that concern an endpoint, phase by phase.
 func (c *Compiler) inOrder(id ID, d Direction) []*Policy {
 	var all []*Policy
-	for _, ph := range []Phase{Untracked, PreDNAT, Normal, Forward} {
+	phases := []Phase{Normal}
+	if id.Kind == KindHost {
+		phases = []Phase{Untracked, PreDNAT, Normal, Forward}
+	}
+	for _, ph := range phases {
 		for _, g := range c.groups(id, d, ph) {
 			for _, p := range g.Policies {
 				if !slices.Contains(all, p) {

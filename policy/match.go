@@ -109,7 +109,7 @@ func anyHolds(nets []netip.Prefix, a netip.Addr) bool {
 // selects says whether an address is of an endpoint or network set that s chooses. Two
 // may have the same address: one that s chooses is enough.
 func (w *World) selects(s *selector.Selector, a netip.Addr) bool {
-	return slices.ContainsFunc(w.Endpoints, func(e *Endpoint) bool { return e.has(a) && s.Matches(w.labelsOf(e)) })
+	return slices.ContainsFunc(w.at(a), func(e *Endpoint) bool { return e.has(a) && s.Matches(w.labelsOf(e)) })
 }
 
 // selectsNode says whether an address is of a node that s chooses.
@@ -129,7 +129,7 @@ func (w *World) anyPort(ports []Port, s *selector.Selector, e end) bool {
 			return p.First <= e.port && e.port <= p.Last
 		}
 		named := NamedPort{p.Name, e.protocol, e.port}
-		return slices.ContainsFunc(w.Endpoints, func(o *Endpoint) bool {
+		return slices.ContainsFunc(w.at(e.addr), func(o *Endpoint) bool {
 			return slices.Contains(o.Ports, named) && o.has(e.addr) && (s == nil || s.Matches(w.labelsOf(o)))
 		})
 	})

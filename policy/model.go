@@ -11,7 +11,12 @@
 //	match.go     which packets a rule matches
 //	order.go     which policies are asked, and in which order
 //	path.go      the reference model of a packet's whole way
+//	memo.go      a world that remembers what it was asked
+//	classes.go   which addresses policies tell apart
+//	traffic.go   which packets they tell apart
+//	path.go      the reference model of a packet's whole way
 //	compile*.go  the internal form to sets, elements and chains
+//	trace*.go    a packet's way through these
 //
 // It guarantees that all is pure: values in, values out; Selection and Members keep
 // what came in, and do nothing else. It leaves to agent/calc where the values come
@@ -143,6 +148,9 @@ type Rule struct {
 	Protocol, NotProtocol uint8
 	ICMP, NotICMP         *ICMP // of Protocol 1 or 58
 	Source, Destination   Peer
+	// Number says from which rule of the resource it was made, counted from 1 in its
+	// direction: of Kubernetes' policies several may come from one. 0: from none.
+	Number int
 }
 
 // ICMP is a type of ICMP or ICMPv6, and a code unless AnyCode.
@@ -237,6 +245,8 @@ type World struct {
 	Services map[ID][]ServiceEndpoint
 	// FailSafe, by Direction, is what policies can't deny at host endpoints.
 	FailSafe [2][]FailSafe
+
+	memo *memo // see Remembering
 }
 
 // FailSafe are connections with a port that stay possible at host endpoints whatever

@@ -53,8 +53,8 @@ func (d Direction) way() string {
 	return "in"
 }
 
-// chainOf returns the name of the chain that holds a policy's rules. Untracked
-// ones are others.
+// chainOf returns how the names of the chains begin that hold a policy's rules; what
+// follows stands for the rules, see versioned.
 func chainOf(p *Policy, d Direction) string {
 	parts := []string{abbreviations[p.Kind]}
 	if p.Namespace != "" {
@@ -68,19 +68,33 @@ func chainOf(p *Policy, d Direction) string {
 	return strings.Join([]string{parts[0], cut, digest(p.Kind, p.Namespace, p.Name), d.way()}, "/")
 }
 
-// tierChain returns the name of the chain of a tier's policies; what names their
-// list.
-func tierChain(tier, list string, d Direction) string {
+// tierChain is chainOf of a tier's list of policies.
+func tierChain(tier string, d Direction) string {
 	if tier == "" {
 		tier = "lost"
 	}
-	return strings.Join([]string{tierPrefix, tier[:min(maxPart, len(tier))], list, d.way()}, "/")
+	return strings.Join([]string{tierPrefix, tier[:min(maxPart, len(tier))], d.way()}, "/")
+}
+
+// versioned returns the name of the chain with this content. Chains never change: what
+// changes has another name, and all packets go there at once when entries of verdict
+// maps do. The kernel does not promise as much of entries and rules together: a packet
+// under way may find the new entry, and behind it the old rules.
+func versioned(chain string, content ...string) string { return chain + "/" + digest(content...) }
+
+// Unversioned returns how the name of a chain begins: what Output.Policies has it by,
+// and Logged.
+func Unversioned(chain string) string {
+	if i := strings.LastIndexByte(chain, '/'); i >= 0 {
+		return chain[:i]
+	}
+	return chain
 }
 
 // Logged is what the prefix of a log says of a packet.
 type Logged struct {
 	Action Action // Allow, Deny or Log
-	// Chain is the policy's, or the tier's whose default action it was.
+	// Chain is the policy's, or the tier's whose default action it was, Unversioned.
 	Chain string
 	Rule  int // index in the policy; -1: the tier's default action
 }

@@ -37,6 +37,10 @@ type TierPolicies struct {
 // tiers: nobody knows what it was to be asked before, and what it was to deny must not
 // be allowed by others.
 func (w *World) Concerning(e *Endpoint, d Direction, ph Phase) []TierPolicies {
+	return w.memo.concerning(concern{e, d, ph}, func() []TierPolicies { return w.concerningNow(e, d, ph) })
+}
+
+func (w *World) concerningNow(e *Endpoint, d Direction, ph Phase) []TierPolicies {
 	tiers := slices.SortedFunc(slices.Values(w.Tiers), CompareTiers)
 	byTier := make(map[string][]*Policy)
 	for _, p := range w.Policies {
@@ -109,7 +113,10 @@ func (w *World) Staged() *World {
 		}
 	}
 	staged := *w
-	staged.Policies = nil
+	staged.Policies, staged.memo = nil, nil
+	if w.memo != nil {
+		staged.memo = newMemo(&staged)
+	}
 	for _, p := range w.Policies {
 		switch {
 		case !p.Staged && !replaced[p.ID]:

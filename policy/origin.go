@@ -14,7 +14,7 @@ type Origin struct {
 	// Policy is whose rule it is: one that is in force, nil of a tier's default action,
 	// and of a policy that is gone by now.
 	Policy *Policy
-	// Chain is the policy's, or the tier's.
+	// Chain is the policy's, or the tier's, Unversioned.
 	Chain string
 	Rule  int // index in the policy; -1: the default action, or the policy's Fault
 }
@@ -23,6 +23,7 @@ type Origin struct {
 // compiled from; false: it is of no policy. Policies are those in force, by the names of
 // their chains (Output).
 func OriginOf(chain, comment string, policies immutable.Map[string, *Policy]) (Origin, bool) {
+	chain = Unversioned(chain)
 	if own, index, ok := strings.Cut(comment, " "); ok { // of a policy whose rules stand in the lists
 		chain, comment = own, index
 	}

@@ -92,9 +92,9 @@ func TestOriginsOfOthers(t *testing.T) {
 	}{
 		{"a base chain", "filter-forward", "no pod of this node", policy.Origin{}, false, ""},
 		{"a base chain, a number", "filter-forward", "1", policy.Origin{}, false, ""},
-		{"a policy that is gone", "np/a/b/out", "1", policy.Origin{Direction: policy.Egress, Chain: "np/a/b/out", Rule: 1}, true, "np/a/b/out"},
-		{"an untracked one", "untracked/gnp/b/in", "0", policy.Origin{Chain: "untracked/gnp/b/in"}, true, "untracked/gnp/b/in"},
-		{"a tier", "tier/edge/abc/in", "-", policy.Origin{Tier: "edge", Chain: "tier/edge/abc/in", Rule: -1}, true, ""},
+		{"a policy that is gone", "np/a/b/out/v1", "1", policy.Origin{Direction: policy.Egress, Chain: "np/a/b/out", Rule: 1}, true, "np/a/b/out"},
+		{"an untracked one", "untracked/gnp/b/in/v1", "0", policy.Origin{Chain: "untracked/gnp/b/in"}, true, "untracked/gnp/b/in"},
+		{"a tier", "tier/edge/in/v1", "-", policy.Origin{Tier: "edge", Chain: "tier/edge/in", Rule: -1}, true, ""},
 		{"a pod's list", "pods/abc/in", "0", policy.Origin{}, false, ""},
 		{"nothing", "", "", policy.Origin{}, false, ""},
 	} {

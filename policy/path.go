@@ -130,6 +130,10 @@ type site struct {
 // siteOf returns where an address is. Pods and host endpoints that share it are asked in
 // order of their IDs, pods first.
 func (w *World) siteOf(a netip.Addr) site {
+	return w.memo.siteOf(a, func() site { return w.siteNow(a) })
+}
+
+func (w *World) siteNow(a netip.Addr) site {
 	of := func(kind string) *Endpoint {
 		return w.first(func(e *Endpoint) bool { return e.Kind == kind && slices.Contains(e.Addrs, a) })
 	}

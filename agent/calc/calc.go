@@ -140,6 +140,8 @@ func (c *Calculator) assemble(v *view, in Inputs, tk tunnelsKey) State {
 		Policies: enforced.Policies,
 		Locals:   enforced.Locals,
 
+		EndRefused: tk.settings.PolicyChange == v1.PolicyTerminate,
+
 		Sysctls:    c.sysctls.all,
 		Tunnels:    devices,
 		Addrs:      edited(earlier.Addrs, v.tunnels.addrs()),

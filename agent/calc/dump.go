@@ -53,6 +53,9 @@ func (s State) String() string {
 	section("peers", lines(s.Peers, netip.Addr.Compare, s.peerLine))
 	section("paths", lines(s.Paths, netip.Prefix.Compare, func(p netip.Prefix, _ bgp.Path) string { return p.String() }))
 	fmt.Fprintf(&b, "mtu %d\n", s.MTU)
+	if s.EndRefused {
+		b.WriteString("ends what policies refuse\n")
+	}
 	if s.Tentative {
 		b.WriteString("tentative\n")
 	}

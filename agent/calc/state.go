@@ -49,6 +49,9 @@ type State struct {
 	Policies immutable.Map[string, *policy.Policy]
 	Locals   immutable.Map[policy.ID, *policy.Enforced]
 
+	// EndRefused says that connections which policies refuse by now are to be ended.
+	EndRefused bool
+
 	// What connects.
 	Sysctls    immutable.Map[kernel.Sysctl, string]
 	Tunnels    immutable.Map[string, kernel.Tunnel] // by link

@@ -3,7 +3,8 @@
 // key.
 //
 // It guarantees that additions and changes of all tables go before any deletion,
-// in the order of the tables, deletions in the reverse order; that a key that
+// but for what must make room for them, in the order of the tables, deletions in the
+// reverse order; that a key that
 // fails does not stop its neighbours and is tried again with a growing delay;
 // that a pass over an unchanged world writes nothing; and that a pass which need
 // not read costs what is wrong, whatever the size of the tables. It leaves to the

@@ -306,6 +306,32 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestDisplaces has keys that can't be beside others go when these come, and all others
+// in the end.
+func TestDisplaces(t *testing.T) {
+	var log []string
+	_, first := newWorld("first", &log, map[string]int{"a": 1, "b": 1, "c": 1})
+	_, second := newWorld("second", &log, map[string]int{})
+	first.Displaces(func(set map[string]int, going []string) []string {
+		slices.Sort(going)
+		return slices.DeleteFunc(going, func(k string) bool { return k != "b" })
+	})
+	first.Want(immutable.Of(map[string]int{"a": 1, "d": 1}), nil)
+	second.Want(immutable.Of(map[string]int{"e": 1}), nil)
+	for range 2 {
+		if _, err := Pass(t.Context(), []Step{first, second}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"first read", "first set d=1", "first delete b", "second read", "second set e=1", "first delete c"}
+	if diff := cmp.Diff(want, log); diff != "" {
+		t.Error(diff)
+	}
+	if s := first.Status(); s.Applied != 2 || s.Writes != 3 {
+		t.Errorf("status is %+v", s)
+	}
+}
+
 func TestVoids(t *testing.T) {
 	var log []string
 	_, a := newWorld("a", &log, map[string]int{})

@@ -27,7 +27,9 @@ type Tracker[K, V comparable] struct {
 	name  string
 	table Table[K, V]
 	voids []interface{ void(clean bool) }
-	phase time.Duration // of retries
+	// displaced returns which of the keys that go must do so with those that are set.
+	displaced func(set map[K]V, going []K) []K
+	phase     time.Duration // of retries
 
 	mu     sync.Mutex
 	want   immutable.Map[K, V]
@@ -39,7 +41,7 @@ type Tracker[K, V comparable] struct {
 	whole  Failure // of Read, or of a Write as a whole
 
 	reading bool
-	writing map[K]aim[V] // under way
+	writing *batch[K, V] // under way; nil: nothing is
 	// later holds what the world told in that time, for it may be newer than what
 	// comes of the Read or Write.
 	later     []func()
@@ -48,10 +50,22 @@ type Tracker[K, V comparable] struct {
 	writes    uint64
 }
 
-// aim is what a write makes of a key.
-type aim[V comparable] struct {
-	value V
-	gone  bool
+// batch is what one write sets and deletes; a key is in one of the two only.
+type batch[K, V comparable] struct {
+	set map[K]V
+	del map[K]struct{}
+}
+
+// aim returns what a write makes of a key: nil, it is gone. False: nothing.
+func (b *batch[K, V]) aim(k K) (v *V, written bool) {
+	if b == nil {
+		return nil, false
+	}
+	if v, ok := b.set[k]; ok {
+		return &v, true
+	}
+	_, written = b.del[k]
+	return nil, written
 }
 
 // NewTracker returns a tracker of the table; nothing is wanted yet. The name is
@@ -68,6 +82,13 @@ func NewTracker[K, V comparable](name string, table Table[K, V]) *Tracker[K, V] 
 // speaker that is started anew has no peers, and what failed on the old one may
 // do on this.
 func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids = others }
+
+// Displaces says that some keys can't be beside others. Those that are not wanted are
+// deleted in the very Write that sets others if displaced says so of them: in between
+// there would be neither.
+func (t *Tracker[K, V]) Displaces(displaced func(set map[K]V, going []K) []K) {
+	t.displaced = displaced
+}
 
 // void puts everything in doubt. Clean says that there is a new table for sure,
 // on which nothing has failed yet.
@@ -117,8 +138,8 @@ func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 		t.later = append(t.later, func() { t.note(k, v) })
 	}
 	news := t.note(k, v)
-	if written, busy := t.writing[k]; busy { // the echo of our own write is none
-		news = (v == nil) != written.gone || v != nil && *v != written.value
+	if aim, written := t.writing.aim(k); written { // the echo of our own write is none
+		news = (v == nil) != (aim == nil) || v != nil && *v != *aim
 	}
 	if !news || t.doubt || t.reading { // the latter two look for themselves
 		return false

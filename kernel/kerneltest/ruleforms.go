@@ -139,6 +139,8 @@ func addressForms() []kernel.Rule {
 			rules = append(rules, rule(src), rule(not(dst)), rule(src, dst), rule(dst, src), rule(not(src), dst, match(kernel.Destination, "", "pools")))
 		}
 		services, sources := match(kernel.Destination, kernel.KeysServices, "services"), match(kernel.Source, kernel.KeysSources, "sources")
+		serving := match(kernel.Source, kernel.KeysServices, "services")
+		rules = append(rules, rule(serving), rule(not(serving)), rule(serving, services))
 		fromPort := rule(services)
 		fromPort.Protocol, fromPort.Ports = kernel.ProtoUDP, []kernel.PortMatch{{Place: kernel.Source, First: 53, Last: 53}}
 		rules = append(rules, fromPort, rule(services), rule(not(services)), rule(sources), rule(not(sources)), rule(services, sources),

@@ -345,44 +345,6 @@ func badElements(t *testing.T, w RulesWorld) {
 	WantRules(t, w, kinds(), there, nil)
 }
 
-func setInUse(t *testing.T, w RulesWorld) {
-	Put(t, w.Sets(), kinds())
-	chains := map[string]kernel.Chain{"it": {Hook: kernel.HookInput, Type: kernel.ChainFilter, Rules: kernel.RulesOf(
-		kernel.Rule{Src: kernel.InSet{Set: "nodes4", Not: true}, Verdict: kernel.Drop})}}
-	Put(t, w.Chains(), chains)
-	Put(t, w.Elements(), members(Member("nodes4", "192.0.2.1")))
-	err := w.Sets().Write(t.Context(), nil, slices.Collect(maps.Keys(kinds())))
-	wantFailures(t, err, "delete", map[string]error{"nodes4": syscall.EBUSY})
-	wantFailures(t, err, "delete", map[string]error{"nodes4": kernel.ErrBusy})
-	err = w.Sets().Write(t.Context(), map[string]kernel.Set{"nodes4": {Ranges: true}, "new": {}}, nil)
-	wantFailures(t, err, "set", map[string]error{"nodes4": syscall.EBUSY})
-	WantRules(t, w, map[string]kernel.Set{"nodes4": {}, "new": {}}, []kernel.Element{Member("nodes4", "192.0.2.1")}, chains)
-	Put(t, w.Sets(), map[string]kernel.Set{"nodes4": {}}) // as it is
-	Put(t, w.Chains(), nil, "it")
-	Put(t, w.Sets(), nil, "nodes4")
-	WantRules(t, w, map[string]kernel.Set{"new": {}}, nil, nil)
-}
-
-func setOfAnotherKind(t *testing.T, w RulesWorld) {
-	all := slices.Collect(maps.Values(kinds()))
-	for _, from := range all {
-		for _, to := range all {
-			Put(t, w.Sets(), map[string]kernel.Set{"it": from})
-			var left []kernel.Element
-			if from.Keys != kernel.KeysLinks {
-				left = append(left, memberOf("it", from))
-			}
-			Put(t, w.Elements(), members(left...))
-			Put(t, w.Sets(), map[string]kernel.Set{"it": to})
-			if from != to {
-				left = nil
-			}
-			WantRules(t, w, map[string]kernel.Set{"it": to}, left, nil)
-			Put(t, w.Sets(), nil, "it")
-		}
-	}
-}
-
 func manyElements(t *testing.T, w RulesWorld) {
 	const many = 5000
 	var elements []kernel.Element

@@ -138,7 +138,6 @@ func badRules() map[string]kernel.Rule {
 		"prefix-family":    {Place: src, Prefix: prefix6},
 		"prefix-unmasked":  {Place: src, Prefix: netip.MustParsePrefix("10.0.0.1/8")},
 		"prefix-keys":      {Place: src, Prefix: prefix4, Keys: kernel.KeysSources},
-		"services-source":  {Place: src, Set: "services4", Keys: kernel.KeysServices},
 		"sources-dest":     {Place: dst, Set: "sources4", Keys: kernel.KeysSources},
 		"keys":             {Place: src, Set: "ports", Keys: kernel.KeysPorts},
 		"services-family":  {Place: dst, Set: "services6", Keys: kernel.KeysServices},

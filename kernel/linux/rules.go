@@ -18,8 +18,13 @@ import (
 )
 
 // NewRules returns what is in Cairn's table of nftables: its sets, their elements
-// and its chains. Each Write is one transaction: packets meet all of it or
-// nothing; what the kernel refuses is left out of it.
+// and its chains. What the kernel refuses of a Write is left out of it.
+//
+// Each Write of chains is one transaction: a packet meets the old rules of all or the
+// new ones. Chains that are new, which nothing leads to yet, go before it where there
+// are many, or entries: an entry is looked up at the moment, so that a packet under way
+// may find the new one with the old rules of the chain that it leads to. Very many sets,
+// and elements of very many sets, go in several transactions, those of one set in one.
 //
 // The table is made with the first thing in it, and deleted with the last set and
 // chain: to write away what the three tables read leaves nothing behind. A kernel
@@ -180,7 +185,7 @@ func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
 // rulesWrite is one call of Write: what it is to do, and what failed.
 type rulesWrite[K comparable] struct {
 	setting bool // not only to delete
-	// early are transactions that go before that of units, of what nobody meets yet.
+	// early are transactions that go before that of units.
 	early  [][]unit[K]
 	units  []unit[K]
 	failed []error
@@ -243,6 +248,7 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 		for _, name := range del {
 			w.add("delete", name, delSet(name))
 		}
+		w.early, w.units = chunks(w.units, apart), nil
 		return nil
 	}
 	return w.run(ctx, t.rulesDriver, "write sets", plan, sweepAfter(ctx, del))

@@ -61,11 +61,12 @@ type unit[K comparable] struct {
 	build func(keys []K) []netlink.Message
 	// before goes before what all units build; of one key only.
 	before []netlink.Message
+	size   int // how many messages; 0: one for all keys
 }
 
 // unitOf returns the unit of one key.
 func unitOf[K comparable](op string, k K, messages ...netlink.Message) unit[K] {
-	return unit[K]{op: op, keys: []K{k}, build: func([]K) []netlink.Message { return messages }}
+	return unit[K]{op: op, keys: []K{k}, build: func([]K) []netlink.Message { return messages }, size: len(messages)}
 }
 
 // commit makes all units true in one transaction. When the kernel refuses it, the
@@ -112,6 +113,26 @@ func commit[K comparable](ctx context.Context, conn *rulesConn, units []unit[K])
 	}
 	return failed, nil
 }
+
+// manyMessages is about how many messages go into a transaction where several will do:
+// the kernel lets nobody else change rules meanwhile.
+const manyMessages = 1500
+
+// chunks cuts units into transactions. Those that are together stay so.
+func chunks[K comparable](units []unit[K], together func(a, b unit[K]) bool) (transactions [][]unit[K]) {
+	begin, size := 0, 0
+	for i, u := range units {
+		if size >= manyMessages && !together(units[i-1], u) {
+			transactions = append(transactions, units[begin:i])
+			begin, size = i, 0
+		}
+		size += max(1, u.size)
+	}
+	return append(transactions, units[begin:])
+}
+
+// apart is for units any of which may begin a transaction.
+func apart[K comparable](unit[K], unit[K]) bool { return false }
 
 // halves splits what was refused as a whole; units hold more than one key.
 func halves[K comparable](units []unit[K]) (first, second []unit[K]) {

@@ -15,10 +15,6 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
-// earlyMessages is about how many messages go into a transaction of new chains, which
-// no packet meets yet: the kernel lets nobody else change rules meanwhile.
-const earlyMessages = 1500
-
 // chainsWrite is one Write of chains and entries.
 type chainsWrite struct {
 	rulesWrite[string]
@@ -151,26 +147,13 @@ func (w *chainsWrite) change() {
 			size += len(messages)
 		}
 	}
-	if size > earlyMessages && !moved {
-		w.early = chunks(early)
+	// A packet that is under way when the transaction ends has the old rules of all
+	// chains, but finds the new entries: a chain that was made with them is empty to it.
+	if (size > manyMessages || len(entries) > 0) && !moved {
+		w.early = chunks(early, apart)
 		chains = slices.DeleteFunc(chains, func(u unit[string]) bool { _, exists := w.have[u.keys[0]]; return !exists })
 	}
 	w.units = slices.Concat(w.units, chains, entries, bases)
-}
-
-// chunks cuts units into transactions.
-func chunks(units []unit[string]) (transactions [][]unit[string]) {
-	begin, size := 0, 0
-	for i, u := range units {
-		if size += len(u.build(u.keys)); size >= earlyMessages {
-			transactions = append(transactions, units[begin:i+1])
-			begin, size = i+1, 0
-		}
-	}
-	if begin < len(units) {
-		transactions = append(transactions, units[begin:])
-	}
-	return transactions
 }
 
 // remove adds what is to be deleted. The rules of all go first, and entries before

@@ -160,12 +160,16 @@ func (l *expressions) ports(r kernel.Rule) {
 	}
 }
 
-func (l *expressions) port(p kernel.PortMatch) {
-	offset := uint32(sourcePort)
-	if p.Place == kernel.Destination {
-		offset = destinationPort
+// portOffset returns where the port of a place is in its header.
+func portOffset(place kernel.Place) uint32 {
+	if place == kernel.Destination {
+		return destinationPort
 	}
-	l.add(loadBytes(expr.PayloadBaseTransportHeader, offset, portLen))
+	return sourcePort
+}
+
+func (l *expressions) port(p kernel.PortMatch) {
+	l.add(loadBytes(expr.PayloadBaseTransportHeader, portOffset(p.Place), portLen))
 	first, last := binary.BigEndian.AppendUint16(nil, p.First), binary.BigEndian.AppendUint16(nil, p.Last)
 	switch {
 	case p.Set != "":
@@ -221,7 +225,7 @@ func (l *expressions) address(a kernel.AddrMatch) {
 	switch a.Keys {
 	case kernel.KeysServices:
 		protocol := &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: protocolBehind4}
-		port := loadBytes(expr.PayloadBaseTransportHeader, destinationPort, portLen)
+		port := loadBytes(expr.PayloadBaseTransportHeader, portOffset(a.Place), portLen)
 		if port.DestRegister = portBehind4; a.IPv6 {
 			protocol.Register, port.DestRegister = behind16, portBehind6
 		}

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
@@ -50,10 +51,15 @@ func parseCount(data []byte) (chain string, count kernel.RuleCount, counted bool
 		case unix.NFTA_RULE_EXPRESSIONS:
 			ad.Nested(func(list *netlink.AttributeDecoder) error {
 				for list.Next() && !counted {
-					_, e := parseExpression(list.Bytes())
-					if c, ok := e.(*expr.Counter); ok {
-						count.Packets, count.Bytes, counted = c.Packets, c.Bytes, true
+					name, content, err := splitExpression(list.Bytes())
+					if err != nil || name != "counter" {
+						continue
 					}
+					var c expr.Counter
+					if err := expr.Unmarshal(unix.NFPROTO_INET, content, &c); err != nil {
+						return fmt.Errorf("decode counter: %w", err)
+					}
+					count.Packets, count.Bytes, counted = c.Packets, c.Bytes, true
 				}
 				return nil
 			})

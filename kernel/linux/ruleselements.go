@@ -71,15 +71,12 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 		if err != nil {
 			return err
 		}
-		// What goes makes room for what comes.
-		for name, elements := range dels {
-			if s, exists := have.sets[name]; exists {
-				w.change("delete", s, elements)
-			}
-		}
-		for name, elements := range adds {
+		for _, name := range names {
 			s, exists := have.sets[name]
-			w.change("set", s, slices.DeleteFunc(elements, func(e kernel.Element) bool {
+			if exists { // what goes makes room for what comes
+				w.change("delete", s, dels[name])
+			}
+			w.change("set", s, slices.DeleteFunc(adds[name], func(e kernel.Element) bool {
 				err := e.Check(s)
 				if !exists {
 					err = fmt.Errorf("set %s: %w", name, unix.ENOENT)
@@ -90,6 +87,8 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 				return err != nil
 			}))
 		}
+		w.early = chunks(w.units, func(a, b unit[kernel.Element]) bool { return a.keys[0].Set == b.keys[0].Set })
+		w.units = nil
 		return nil
 	}
 	return w.run(ctx, t.rulesDriver, "write elements", plan, nil)

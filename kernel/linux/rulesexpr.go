@@ -88,14 +88,12 @@ func parseComment(b []byte) string {
 	return ""
 }
 
-// parseExpression returns the name of an expression, and the expression; nil when
-// it is none of those that compile uses.
-func parseExpression(b []byte) (name string, e expr.Any) {
+// splitExpression returns the name of an expression and its attributes.
+func splitExpression(b []byte) (name string, content []byte, err error) {
 	ad, err := netlink.NewAttributeDecoder(b)
 	if err != nil {
-		return "", nil
+		return "", nil, fmt.Errorf("decode expression: %w", err)
 	}
-	var content []byte
 	for ad.Next() {
 		switch ad.Type() {
 		case unix.NFTA_EXPR_NAME:
@@ -103,6 +101,16 @@ func parseExpression(b []byte) (name string, e expr.Any) {
 		case unix.NFTA_EXPR_DATA:
 			content = ad.Bytes()
 		}
+	}
+	return name, content, ad.Err()
+}
+
+// parseExpression returns the name of an expression, and the expression; nil when
+// it is none of those that compile uses.
+func parseExpression(b []byte) (name string, e expr.Any) {
+	name, content, err := splitExpression(b)
+	if err != nil {
+		return name, nil
 	}
 	switch name {
 	case "meta":
@@ -140,7 +148,7 @@ func parseExpression(b []byte) (name string, e expr.Any) {
 	default:
 		return name, nil
 	}
-	if ad.Err() != nil || expr.Unmarshal(unix.NFPROTO_INET, content, e) != nil {
+	if expr.Unmarshal(unix.NFPROTO_INET, content, e) != nil {
 		return name, nil
 	}
 	return name, e

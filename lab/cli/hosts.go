@@ -185,10 +185,26 @@ func (s *settings) router() *cobra.Command {
 }
 
 func (s *settings) etcd() *cobra.Command {
-	cmd := &cobra.Command{Use: "etcd", Short: "Stop, kill or start the datastore", RunE: help}
+	cmd := &cobra.Command{Use: "etcd", Short: "Stop, kill or start the datastore, or write to it past all checks", RunE: help}
 	host := func(*lab.Lab, []string) (string, error) { return topology.Etcd, nil }
 	ready := func(ctx context.Context, l *lab.Lab, _ string) error { return l.WaitEtcd(ctx) }
 	s.addDaemon(cmd, "", cobra.NoArgs, "datastore", host, ready)
+	cmd.AddCommand(&cobra.Command{
+		Use:   "write FILE",
+		Short: "Write resources into the datastore as they are, which nobody checks",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := s.open()
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
+			return l.Write(cmd.Context(), text)
+		},
+	})
 	return cmd
 }
 

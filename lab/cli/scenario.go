@@ -28,7 +28,9 @@ own. Besides that language's commands there are:
   address VARIABLE NAMESPACE/POD [FAMILY]  set the variable to the pod's address
   stream start NAME POD POD [FAMILY]       begin a ping and a TCP connection between pods
   stream stop NAME [MAX]                   end it; fails if anything was lost but MAX pings
-  transfer HOST|NAMESPACE/POD POD [FAMILY] send some megabytes by TCP and have them back`,
+  transfer HOST|NAMESPACE/POD POD [FAMILY] send some megabytes by TCP and have them back
+  traffic TIME FILE                        repeat what the file says until all of it is so: lines
+                                           FROM TO WHAT... [ipv4|ipv6] pass|none`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bin, err := s.binaries()

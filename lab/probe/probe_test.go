@@ -125,7 +125,7 @@ func TestAskAll(t *testing.T) {
 		}
 	}
 	questions = append(questions, probe.Question{Client: "four", Server: "b", Netns: fabric.Path(dir, "a"), Addr: b[0], Own: always(a)})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	m := probe.AskAll(ctx, questions)
 	var text strings.Builder

@@ -10,6 +10,10 @@
 //	stream stop NAME [MAX]                   end it, print what happened; fails if the connection broke or anything was
 //	                                         lost, but for MAX pings
 //	transfer HOST|NAMESPACE/POD POD [FAMILY] send some megabytes by TCP and have them back whole
+//	traffic TIME FILE                        try what each line of the file says, again and again until all of it is so at once;
+//	                                         fails after TIME. A line is FROM TO WHAT... [ipv4|ipv6] pass|none, as in
+//	                                         "default/a shop/web tcp:80 icmp none". TO is a pod, a node or an address; WHAT is
+//	                                         icmp, icmp:TYPE, or tcp, udp or sctp with a port
 //
 // With ! before it, a command must fail. stdout, stderr and grep look at what the
 // last one wrote. The programs of Cairn are in the PATH, so that exec can run
@@ -60,7 +64,7 @@ func Params(o Options) testscript.Params {
 		"lab":    of(func(s *script, args []string) []string { return args }),
 		"on":     of(on),
 		"within": within, "address": address,
-		"stream": stream, "transfer": transfer,
+		"stream": stream, "transfer": transfer, "traffic": traffic,
 	}
 	for _, name := range []string{"ctl", "pod", "check", "agent", "node", "router", "etcd", "logs"} {
 		cmds[name] = of(func(s *script, args []string) []string { return append([]string{name}, args...) })

@@ -169,7 +169,7 @@ func checkMatches(rule kernel.Rule) error {
 	case (rule.ICMP != nil || rule.NotICMP != nil) && rule.Protocol != icmp && rule.Protocol != icmpv6:
 		return fmt.Errorf("protocol %d has no types of ICMP", rule.Protocol)
 	case rule.States&^states != 0:
-		return fmt.Errorf("unknown states %#x", rule.States&^states)
+		return fmt.Errorf("unknown states %#x", uint8(rule.States&^states))
 	case rule.Family != 0 && rule.Family != 4 && rule.Family != 6:
 		return fmt.Errorf("unknown family %d", rule.Family)
 	case rule.NoInLink && rule.InLink != "":

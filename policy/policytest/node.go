@@ -37,7 +37,7 @@ type Expected struct {
 func (e Expected) String() string {
 	lines := []string{fmt.Sprintf("dropped %v, not tracked %v", e.Dropped, e.NoTrack)}
 	for _, c := range e.Checks {
-		lines = append(lines, fmt.Sprintf("%v at %s, %s, %s: %s by %s: %+v", c.Action, c.Endpoint, c.Direction, c.Phase, c.Action, c.Reason, c.RuleID))
+		lines = append(lines, fmt.Sprintf("%v at %s, %s, %s: %s by %s: %+v", c.Action, c.Endpoint.ID, c.Direction, c.Phase, c.Action, c.Reason, c.RuleID))
 	}
 	return strings.Join(lines, "\n\t")
 }
@@ -63,7 +63,7 @@ func (e *Expected) ask(w *policy.World, at *policy.Endpoint, d policy.Direction,
 //
 // Untracked is asked about every packet, the rest not about those of known connections,
 // which pass. What is not tracked when it comes to input or output is not asked about
-// Normal. What PreDNAT allows is: rules can't know of it at a later hook. What a node
+// Normal, nor about PreDNAT when it was not tracked before. What PreDNAT allows is: rules can't know of it at a later hook. What a node
 // sends to its own pods passes. That pods send from their own addresses is taken for
 // granted.
 func (n Node) Expect(hook kernel.Hook, p PacketAt) Expected {
@@ -74,7 +74,7 @@ func (n Node) Expect(hook kernel.Hook, p PacketAt) Expected {
 	switch hook {
 	case kernel.HookPrerouting:
 		e.NoTrack = e.ask(w, in, policy.Ingress, policy.Untracked, p) == policy.Allow
-		if !e.NoTrack && !e.Dropped && !known {
+		if !e.NoTrack && !e.Dropped && !known && !untracked {
 			e.ask(w, in, policy.Ingress, policy.PreDNAT, p)
 		}
 	case kernel.HookInput:

@@ -1,16 +1,15 @@
 // Package policytest is what tests of policies need: random worlds and packets that
-// meet in them, and a tracer that walks a packet through rules of nftables as the
-// kernel does.
+// meet in them, and rules of nftables through which packets are walked as the kernel
+// does.
 //
 //	world.go, policies.go  random worlds
 //	packet.go              random packets
 //	ruleset.go, check.go   rules, and which of them the kernel would not take
-//	trace.go, match.go     a packet's way through rules
 //	node.go                what the reference model expects of rules, and where they differ
 //
-// It guarantees that the tracer fails on what it does not know: a rule that passes by
-// being ignored proves nothing. It leaves to kernel/linux whether the kernel takes
-// rules as they are meant here.
+// It guarantees that rules are refused that policy.Table does not know how to walk: one
+// that passes by being ignored proves nothing. It leaves to kernel/linux whether the
+// kernel takes rules as they are meant here.
 package policytest
 
 import (
@@ -18,15 +17,24 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"net/netip"
-	"slices"
-	"strings"
 
+	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
+	"cairn.network/cairn/policy"
 )
 
-// Ruleset is a table of nftables, ready to trace packets through it. It is immutable.
+// What packets and their ways through rules are.
+type (
+	PacketAt = policy.PacketAt
+	RuleAt   = policy.RuleAt
+	Logged   = policy.LoggedAt
+	Outcome  = policy.Outcome
+)
+
+// Ruleset is a table of nftables that the kernel would take, ready to trace packets
+// through it.
 type Ruleset struct {
+	*policy.Table
 	sets    map[string]kernel.Set
 	members map[string]members
 	chains  map[string]chain
@@ -95,6 +103,7 @@ func NewRuleset(sets iter.Seq2[string, kernel.Set], elements iter.Seq2[kernel.El
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("load rules: %w", err)
 	}
+	r.Table = policy.NewTable(r.plain())
 	return r, nil
 }
 
@@ -134,49 +143,16 @@ func overlap(a, b kernel.Element) bool {
 	return a.Port <= max(b.Port, b.LastPort) && b.Port <= max(a.Port, a.LastPort)
 }
 
-// has says whether a set has a member: one that is single.
-func (r *Ruleset) has(e kernel.Element) bool {
-	m := r.members[e.Set]
-	return m.single[e] || slices.ContainsFunc(m.ranges, func(wide kernel.Element) bool { return overlap(wide, e) })
-}
-
-// address is the member of a set that an address is.
-func address(set string, a netip.Addr) kernel.Element {
-	return kernel.Element{Set: set, Prefix: netip.PrefixFrom(a, a.BitLen())}
-}
-
 // At returns the table with those of its base chains only that have one of the
-// priorities: what is decided at one hook in several phases can be traced apart.
+// priorities.
 func (r *Ruleset) At(priorities ...int) *Ruleset {
 	some := *r
-	some.chains = make(map[string]chain)
-	for name, c := range r.chains {
-		if c.Hook == kernel.HookNone || slices.Contains(priorities, c.Priority) {
-			some.chains[name] = c
-		}
-	}
+	some.Table = r.Table.At(priorities...)
 	return &some
 }
 
-// base returns the base chains of a hook, in the order in which they are called.
-func (r *Ruleset) base(hook kernel.Hook) []chain {
-	var list []chain
-	for _, c := range r.chains {
-		if hook != kernel.HookNone && c.Hook == hook {
-			list = append(list, c)
-		}
-	}
-	slices.SortFunc(list, func(a, b chain) int {
-		if a.Priority != b.Priority {
-			return a.Priority - b.Priority
-		}
-		return strings.Compare(a.name, b.name)
-	})
-	return list
-}
-
-// String returns the table as nft(8) writes it, for tests that fail.
-func (r *Ruleset) String() string {
+// plain returns what the ruleset was made of.
+func (r *Ruleset) plain() (immutable.Map[string, kernel.Set], immutable.Map[kernel.Element, struct{}], immutable.Map[string, kernel.Chain]) {
 	elements := make(map[kernel.Element]struct{})
 	for _, m := range r.members {
 		for e := range m.single {
@@ -195,5 +171,11 @@ func (r *Ruleset) String() string {
 			chains[kernel.EntryKey(verdicts, link)] = kernel.Chain{To: to}
 		}
 	}
-	return kernel.RulesText(maps.All(r.sets), maps.All(elements), maps.All(chains))
+	return immutable.Of(r.sets), immutable.Of(elements), immutable.Of(chains)
+}
+
+// String returns the table as nft(8) writes it, for tests that fail.
+func (r *Ruleset) String() string {
+	sets, elements, chains := r.plain()
+	return kernel.RulesText(sets.All(), elements.All(), chains.All())
 }

@@ -162,7 +162,9 @@ func TestTrace(t *testing.T) {
 	only := func(hooks ...kernel.Hook) []kernel.Hook { return hooks }
 	atForward := only(kernel.HookForward)
 	untrack := kernel.Rule{Verdict: kernel.NoTrack}
-	by := func(chain string, rule int, comment string) RuleAt { return RuleAt{chain, rule, comment} }
+	by := func(chain string, rule int, comment string) RuleAt {
+		return RuleAt{Chain: chain, Rule: rule, Comment: comment}
+	}
 	for name, row := range map[string]struct {
 		chains chainsOf
 		hooks  []kernel.Hook
@@ -176,7 +178,7 @@ func TestTrace(t *testing.T) {
 		"accept ends one chain":   {chainsOf{"f": forward(accept), "g": base(kernel.HookForward, 1, drop)}, atForward, tcp(), Outcome{Dropped: true, By: by("g", 0, "no")}},
 		"drop ends all":           {chainsOf{"f": forward(drop), "g": base(kernel.HookForward, 1, log)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 0, "no")}},
 		"by priority":             {chainsOf{"f": forward(drop), "g": base(kernel.HookForward, -1, kernel.Rule{Verdict: kernel.Drop})}, atForward, tcp(), Outcome{Dropped: true, By: by("g", 0, "")}},
-		"continue":                {chainsOf{"f": forward(log, drop)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 1, "no"), Counted: []RuleAt{by("f", 0, "")}, Logs: []Logged{{by("f", 0, ""), *log.Log}}}},
+		"continue":                {chainsOf{"f": forward(log, drop)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 1, "no"), Counted: []RuleAt{by("f", 0, "")}, Logs: []Logged{{RuleAt: by("f", 0, ""), Log: *log.Log}}}},
 		"return from a base":      {chainsOf{"f": forward(back, drop)}, atForward, tcp(), Outcome{}},
 		"jump comes back":         {chainsOf{"f": forward(to(kernel.Jump, "s"), drop), "s": list()}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 1, "no")}},
 		"jump and return":         {chainsOf{"f": forward(to(kernel.Jump, "s"), drop), "s": list(back, accept)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 1, "no")}},
@@ -191,7 +193,7 @@ func TestTrace(t *testing.T) {
 		"entry by the way out":    {chainsOf{"f": forward(to(kernel.OutVerdicts, "to")), "s": list(drop), kernel.EntryKey("to", "cairn0000000002"): {To: "s"}}, atForward, tcp(), Outcome{Dropped: true, By: by("s", 0, "no")}},
 		"no way out yet":          {chainsOf{"f": base(kernel.HookInput, 0, to(kernel.OutVerdicts, "to")), "s": list(drop), kernel.EntryKey("to", "cairn0000000002"): {To: "s"}}, only(kernel.HookInput), tcp(), Outcome{}},
 		"no way in any more":      {chainsOf{"f": base(kernel.HookOutput, 0, kernel.Rule{NoInLink: true, Verdict: kernel.Drop})}, only(kernel.HookOutput), tcp(), Outcome{Dropped: true, By: by("f", 0, "")}},
-		"limit":                   {chainsOf{"f": forward(limited)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 0, ""), Counted: []RuleAt{by("f", 0, "")}, Logs: []Logged{{by("f", 0, ""), *log.Log}}}},
+		"limit":                   {chainsOf{"f": forward(limited)}, atForward, tcp(), Outcome{Dropped: true, By: by("f", 0, ""), Counted: []RuleAt{by("f", 0, "")}, Logs: []Logged{{RuleAt: by("f", 0, ""), Log: *log.Log}}}},
 		"over the limit":          {chainsOf{"f": forward(limited)}, atForward, tcp(func(p *PacketAt) { p.OverLimit = true }), Outcome{Counted: []RuleAt{by("f", 0, "")}}},
 		"masquerade":              {chainsOf{"n": masquerade}, only(kernel.HookPostrouting), tcp(), Outcome{Masquerade: true, By: by("n", 0, "")}},
 		"masquerade, later":       {chainsOf{"n": masquerade}, only(kernel.HookPostrouting), tcp(func(p *PacketAt) { p.State = kernel.StateEstablished }), Outcome{}},

@@ -1,4 +1,4 @@
-package policytest
+package policy
 
 import (
 	"net/netip"
@@ -9,11 +9,11 @@ import (
 )
 
 // matches says whether everything that a rule asks for is so of the packet.
-func (w *walk) matches(r kernel.Rule) bool {
+func (w *tracing) matches(r kernel.Rule) bool {
 	return w.linksMatch(r) && w.headerMatches(r) && w.connectionMatches(r) && w.addressesMatch(r) && w.transportMatches(r)
 }
 
-func (w *walk) linksMatch(r kernel.Rule) bool {
+func (w *tracing) linksMatch(r kernel.Rule) bool {
 	return linkIs(r.InLink, w.p.InLink) && linkIs(r.OutLink, w.p.OutLink) && (!r.NoInLink || w.p.InLink == "")
 }
 
@@ -25,7 +25,7 @@ func linkIs(asked, name string) bool {
 	return asked == "" || asked == name
 }
 
-func (w *walk) headerMatches(r kernel.Rule) bool {
+func (w *tracing) headerMatches(r kernel.Rule) bool {
 	switch {
 	case r.Family == 4 && !w.p.Src.Is4(), r.Family == 6 && !w.p.Src.Is6():
 		return false
@@ -35,11 +35,11 @@ func (w *walk) headerMatches(r kernel.Rule) bool {
 	return !r.Fragment || w.p.Fragment && w.p.Src.Is6()
 }
 
-func (w *walk) connectionMatches(r kernel.Rule) bool {
+func (w *tracing) connectionMatches(r kernel.Rule) bool {
 	return (r.States == 0 || r.States&w.p.State != 0) && (!r.Translated || w.p.Translated)
 }
 
-func (w *walk) addressesMatch(r kernel.Rule) bool {
+func (w *tracing) addressesMatch(r kernel.Rule) bool {
 	src := kernel.AddrMatch{Place: kernel.Source, IPv6: r.Src.IPv6, Not: r.Src.Not, Set: r.Src.Set}
 	dst := kernel.AddrMatch{Place: kernel.Destination, IPv6: r.Dst.IPv6, Not: r.Dst.Not, Set: r.Dst.Set}
 	if r.Src.Set != "" && !w.addressMatches(src) || r.Dst.Set != "" && !w.addressMatches(dst) {
@@ -50,7 +50,7 @@ func (w *walk) addressesMatch(r kernel.Rule) bool {
 
 // addressMatches says whether an address is what is asked for. What is asked in one
 // family, in whatever sense, is never so of a packet of the other.
-func (w *walk) addressMatches(m kernel.AddrMatch) bool {
+func (w *tracing) addressMatches(m kernel.AddrMatch) bool {
 	var a netip.Addr
 	switch m.Place {
 	case kernel.Source:
@@ -64,21 +64,24 @@ func (w *walk) addressMatches(m kernel.AddrMatch) bool {
 	if m.Set == "" {
 		return m.Prefix.Contains(a) != m.Not
 	}
-	key := address(m.Set, a)
+	key := kernel.Element{Set: m.Set, Prefix: netip.PrefixFrom(a, a.BitLen())}
 	switch m.Keys {
 	case kernel.KeysServices:
 		if w.p.Later {
 			return false
 		}
 		key.Protocol, key.Port = w.p.Protocol, w.p.DstPort
+		if m.Place == kernel.Source {
+			key.Port = w.p.SrcPort
+		}
 	case kernel.KeysSources:
 		key.Link = w.p.InLink
 	}
-	return w.rules.has(key) != m.Not
+	return w.table.has(key) != m.Not
 }
 
 // transportMatches asks what only the first fragment can answer.
-func (w *walk) transportMatches(r kernel.Rule) bool {
+func (w *tracing) transportMatches(r kernel.Rule) bool {
 	asked := r.DstPort != 0 || r.VNI != 0 || len(r.Ports) > 0 || r.ICMP != nil || r.NotICMP != nil
 	switch {
 	case asked && w.p.Later:
@@ -91,17 +94,17 @@ func (w *walk) transportMatches(r kernel.Rule) bool {
 	return !slices.ContainsFunc(r.Ports, func(m kernel.PortMatch) bool { return !w.portMatches(m) })
 }
 
-func (w *walk) icmpIs(i kernel.ICMP) bool {
+func (w *tracing) icmpIs(i kernel.ICMP) bool {
 	return i.Type == w.p.ICMPType && (i.AnyCode || i.Code == w.p.ICMPCode)
 }
 
-func (w *walk) portMatches(m kernel.PortMatch) bool {
+func (w *tracing) portMatches(m kernel.PortMatch) bool {
 	port := w.p.DstPort
 	if m.Place == kernel.Source {
 		port = w.p.SrcPort
 	}
 	if m.Set != "" {
-		return w.rules.has(kernel.Element{Set: m.Set, Port: port}) != m.Not
+		return w.table.has(kernel.Element{Set: m.Set, Port: port}) != m.Not
 	}
 	return (m.First <= port && port <= m.Last) != m.Not
 }

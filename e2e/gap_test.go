@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/lab"
+	"cairn.network/cairn/lab/probe"
+)
+
+// Bounds of TestNoGap.
+const (
+	gapChanges = 1000
+	gapPace    = 5 * time.Millisecond   // between two tries of each probe, and two changes
+	gapWait    = 900 * time.Millisecond // for an answer; less than TCP takes to send its first packet again
+)
+
+// TestNoGap changes policies, tiers, labels, network sets and what is behind Services at
+// random, and kills the agents in between. Whatever the policies say, they allow port open
+// and deny port shut: of packets to the one none may be lost, of those to the other none
+// may pass, at no moment.
+func TestNoGap(t *testing.T) {
+	l := up(t, small)
+	store, hangUp, err := l.Store()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangUp()
+	pods := gapPods(t, l)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	c := &changes{rnd: rand.New(rand.NewPCG(seed, 0)), store: store, pods: pods, there: map[string]bool{}}
+
+	// Without policies all pass: the servers answer on both ports.
+	flows := gapFlows(pods)
+	for _, f := range flows {
+		answered(t, f.exchange)
+	}
+	if err := c.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.settle(t, l)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var probes sync.WaitGroup
+	tallies := make([]probe.Tally, len(flows))
+	for i, f := range flows {
+		probes.Go(func() { tallies[i] = f.exchange.Steady(ctx, gapPace, gapWait) })
+	}
+	c.run(t, l)
+	stop()
+	probes.Wait()
+	for i, f := range flows {
+		t.Logf("%s from %s: %s", f.exchange, f.from, tallies[i])
+		if err := tallies[i].Meets(f.expect); err != nil {
+			t.Errorf("%s from %s: %v", f.exchange, f.from, err)
+		}
+	}
+}
+
+// run makes the changes, kills the agents in turn, and waits now and then until all is
+// applied.
+func (c *changes) run(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	tick := time.NewTicker(gapPace)
+	defer tick.Stop()
+	nodes := []string{"n1", "n2"}
+	for i := range gapChanges {
+		<-tick.C
+		if err := c.change(t.Context()); err != nil {
+			t.Fatalf("change %d: %v", i, err)
+		}
+		node := nodes[i/100%2]
+		var err error
+		switch i % 100 {
+		case 40:
+			err = l.Kill(t.Context(), node)
+		case 60: // others changed meanwhile
+			err = l.Start(t.Context(), node)
+		case 99:
+			c.settle(t, l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// settle waits until the nodes enforce what was written last.
+func (c *changes) settle(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	port, err := c.mark(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{"n1", "n2"} {
+		for rules := ""; !strings.Contains(rules, fmt.Sprintf("dport %d ", port)); {
+			if rules, err = outputOf(ctx, l, node, "nft", "list", "table", "inet", "cairn"); err != nil {
+				t.Fatalf("node %s does not enforce the last policy: %v: %s", node, err, rules)
+			}
+		}
+	}
+}
+
+func outputOf(ctx context.Context, l *lab.Lab, where string, argv ...string) (string, error) {
+	cmd, err := l.Command(ctx, where, argv...)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	return out.String(), err
+}
+
+// gapPods adds the pods, each with a server on both ports, and one on each node to see by
+// what is applied.
+func gapPods(t *testing.T, l *lab.Lab) map[string]lab.Pod {
+	t.Helper()
+	var ports []lab.Port
+	for _, text := range []string{"open-tcp=8080/tcp", "open-udp=8080/udp", "shut-tcp=9001/tcp", "shut-udp=9001/udp"} {
+		p, err := lab.ParsePort(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, p)
+	}
+	pods := map[string]lab.Pod{}
+	for name, node := range map[string]string{"client": "n1", "near": "n1", "far": "n2", "mark1": "n1", "mark2": "n2"} {
+		p := lab.Pod{Namespace: "default", Name: name, Node: node, Labels: map[string]string{"team": "red"}, Ports: ports}
+		if strings.HasPrefix(name, "mark") {
+			p.Labels = map[string]string{"mark": ""}
+		}
+		p, err := l.AddPod(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pods[name] = p
+	}
+	return pods
+}
+
+// gapFlow is a probe of one pod to another, and what becomes of it all the time.
+type gapFlow struct {
+	from     string
+	exchange probe.Exchange
+	expect   probe.Expectation
+}
+
+// gapFlows returns the probes: by both protocols and families, on a node and between two.
+func gapFlows(pods map[string]lab.Pod) []gapFlow {
+	flow := func(from, to string, proto probe.Protocol, v6 bool, port uint16) gapFlow {
+		f := gapFlow{from: from, exchange: probe.Exchange{Netns: pods[from].Netns, Protocol: proto}, expect: probe.ExpectPass}
+		if port == portShut {
+			f.expect = probe.ExpectNone
+		}
+		for _, a := range pods[to].Addrs {
+			if a.Is6() == v6 {
+				f.exchange.Addr = netip.AddrPortFrom(a, port)
+			}
+		}
+		return f
+	}
+	return []gapFlow{
+		flow("client", "far", probe.TCP, false, portOpen), flow("client", "far", probe.UDP, false, portShut),
+		flow("client", "near", probe.TCP, true, portOpen), flow("client", "near", probe.UDP, true, portShut),
+		flow("client", "near", probe.UDP, false, portOpen), flow("client", "near", probe.TCP, false, portShut),
+		flow("far", "near", probe.UDP, true, portOpen), flow("far", "near", probe.TCP, true, portShut),
+	}
+}
+
+// answered fails unless an exchange is soon answered.
+func answered(t *testing.T, e probe.Exchange) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		try, done := context.WithTimeout(ctx, gapWait)
+		_, err := e.Try(try)
+		done()
+		switch {
+		case err == nil:
+			return
+		case ctx.Err() != nil:
+			t.Fatalf("%s: %v", e, err)
+		}
+	}
+}
+
+// put makes an object what o says.
+func (c *changes) put(ctx context.Context, o object) error {
+	o.Default()
+	if err := lab.Put(ctx, c.store, o); err != nil {
+		return fmt.Errorf("put %s: %w", datastore.KeyOf(o), err)
+	}
+	return nil
+}
