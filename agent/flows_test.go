@@ -299,13 +299,13 @@ func TestCounters(t *testing.T) {
 				s.kernel.AddCount(name, "0", 3, 180)
 			}
 		}
-		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60)
+		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60) // in the rule of each family
 		got, err := s.agent.Counters(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		shop := localapi.Counter{Kind: "NetworkPolicy", Namespace: "default", Name: "shop", Tier: "default", Direction: "ingress"}
-		want := []localapi.Counter{{Tier: "default", Direction: "ingress", Action: "Deny"}, shop, shop, {Reason: "no pod of this node"}, {Reason: "not the pod's own address", Packets: 1, Bytes: 60}}
+		want := []localapi.Counter{{Tier: "default", Direction: "ingress", Action: "Deny"}, shop, shop, {Reason: "no pod of this node"}, {Reason: "not the pod's own address", Packets: 2, Bytes: 120}}
 		want[1].Rule, want[1].Action, want[1].Packets, want[1].Bytes = 1, "Allow", 3, 180
 		want[2].Rule, want[2].Action = 2, "Log"
 		if d := cmp.Diff(want, got); d != "" {
