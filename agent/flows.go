@@ -343,7 +343,7 @@ func (a *Agent) flowOf(p kernel.LoggedPacket) (localapi.Flow, bool) {
 		SrcEndpoint: a.owner(p.Src, p.InLink), DstEndpoint: a.owner(p.Dst, p.OutLink),
 	}
 	if o, ok := policy.OriginOfLog(logged, state.Policies); ok {
-		flow.Direction, flow.Tier, flow.Policy, flow.Rule = o.Direction.String(), o.Tier, o.Name(), o.Rule+1
+		flow.Direction, flow.Tier, flow.Policy, flow.Rule = o.Direction.String(), o.Tier, o.Name(), o.Number()
 	}
 	return flow, true
 }
