@@ -172,9 +172,24 @@ func (c *Compiler) unlist(l *local) {
 	}
 }
 
+// lost returns the policies that select an endpoint and name a tier that does not
+// exist: a list of their tier just denies.
+func (c *Compiler) lost(id ID) []*Policy {
+	var all []*Policy
+	for s := range c.concern.Matches(id) {
+		for _, p := range c.bySelect[s.String()] {
+			if _, known := c.tiers[p.Tier]; !known && !p.Staged {
+				all = append(all, p.Faulty("there is no tier "+p.Tier))
+			}
+		}
+	}
+	slices.SortFunc(all, Compare)
+	return all
+}
+
 // inOrder returns the policies that concern an endpoint, phase by phase.
 func (c *Compiler) inOrder(id ID, d Direction) []*Policy {
-	var all []*Policy
+	all := c.lost(id)
 	phases := []Phase{Normal}
 	if id.Kind == KindHost {
 		phases = []Phase{Untracked, PreDNAT, Normal, Forward}

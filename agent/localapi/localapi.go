@@ -3,6 +3,8 @@
 //
 //	GET /v1/status   the agent's NodeStatus (api/v1), as of now
 //	GET /v1/routes   []Route, every route that is wanted, learned or in the kernel as ours
+//	GET /v1/endpoints
+//	                 []Endpoint, the node's pods and host endpoints, and what is in force for each
 //	GET /v1/flows    Flow, one a line: what policies did with packets;
 //	                 follow=true goes on with those to come, denied=true leaves others out,
 //	                 endpoint and address ask for those from or to one
@@ -18,12 +20,12 @@ package localapi
 
 // Paths of the API.
 const (
-	StatusPath = "/v1/status"
-	RoutesPath = "/v1/routes"
-	FlowsPath  = "/v1/flows"
-	TracePath  = "/v1/trace"
-
-	CountersPath = "/v1/counters"
+	StatusPath    = "/v1/status"
+	RoutesPath    = "/v1/routes"
+	EndpointsPath = "/v1/endpoints"
+	FlowsPath     = "/v1/flows"
+	TracePath     = "/v1/trace"
+	CountersPath  = "/v1/counters"
 )
 
 // DefaultSocket is where the agent listens unless told otherwise.
