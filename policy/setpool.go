@@ -246,11 +246,15 @@ func (s *setPool) setService(id ID, endpoints []ServiceEndpoint) {
 			if s.needs[l.name] == nil {
 				continue
 			}
-			for e := range s.behind(l, old) {
-				s.put(e, false)
-			}
+			stay := map[kernel.Element]bool{}
 			for e := range s.behind(l, endpoints) {
+				stay[e] = true
 				s.put(e, true)
+			}
+			for e := range s.behind(l, old) {
+				if !stay[e] {
+					s.put(e, false)
+				}
 			}
 		}
 	}
