@@ -72,17 +72,11 @@ func shop(t *testing.T, test func(*testing.T, *solo, protocol.Response)) {
 // to say about them.
 func TestFlowsRemembered(t *testing.T) {
 	shop(t, func(t *testing.T, s *solo, web protocol.Response) {
-		tier := ""
-		for name := range mustRead(t, s.kernel.Chains()) {
-			if base := policy.Unversioned(name); base == "tier/default/in" {
-				tier = base
-			}
-		}
-		denied := logged(policy.GroupDenied, policy.Deny, tier, -1, web)
+		denied := logged(policy.GroupDenied, policy.Deny, "tier/default/in", -1, web)
 		denied.Lost = 4
 		gone := logged(policy.GroupDenied, policy.Deny, "np/default/gone/out", 2, web)
 		gone.Src = netip.MustParseAddr("192.0.2.11")
-		other := logged(policy.GroupDenied, policy.Deny, tier, -1, web)
+		other := logged(policy.GroupDenied, policy.Deny, "tier/default/in", -1, web)
 		other.Prefix = "somebody's: "
 		for _, p := range []kernel.LoggedPacket{
 			denied, other, gone, logged(policy.GroupLogged, policy.Log, "np/default/shop/in", 1, web),
@@ -299,7 +293,11 @@ func TestCounters(t *testing.T) {
 				s.kernel.AddCount(name, "0", 3, 180)
 			}
 		}
+<<<<<<< HEAD
 		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60) // in the rule of each family
+=======
+		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60) // for each family
+>>>>>>> cfeac15
 		got, err := s.agent.Counters(t.Context())
 		if err != nil {
 			t.Fatal(err)
