@@ -293,11 +293,7 @@ func TestCounters(t *testing.T) {
 				s.kernel.AddCount(name, "0", 3, 180)
 			}
 		}
-<<<<<<< HEAD
 		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60) // in the rule of each family
-=======
-		s.kernel.AddCount("raw-prerouting", "not the pod's own address", 1, 60) // for each family
->>>>>>> cfeac15
 		got, err := s.agent.Counters(t.Context())
 		if err != nil {
 			t.Fatal(err)
