@@ -110,6 +110,7 @@ func (f *flows) anyone() bool {
 // follow follows a group until ctx is done. What fails is tried again.
 func (f *flows) follow(ctx context.Context, group uint16) error {
 	logged := ""
+	defer f.note(group, nil) // what comes later is another try
 	for {
 		f.note(group, nil)
 		err := f.listen(ctx, group)

@@ -196,7 +196,7 @@ func (a *Agent) say(hop localapi.TraceHop) string {
 	if o.Rule < 0 {
 		what = "default action"
 	}
-	if o.Chain != hop.Chain { // the policy's rules stand in the tier's chain
+	if o.Chain != policy.Unversioned(hop.Chain) { // the policy's rules stand in the tier's chain
 		what = o.Name() + " " + what
 	}
 	verdict := hop.Verdict

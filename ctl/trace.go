@@ -235,7 +235,7 @@ func awaitTrace(ctx context.Context, store datastore.Store, t *v1.PacketTrace) (
 // complete says whether there is nothing more to wait for.
 func complete(t *v1.PacketTrace) bool {
 	s := t.Status
-	if !arrived(s, false) {
+	if s.Packet == nil || !arrived(s, false) {
 		return false
 	}
 	if v := lastVerdict(s, false).Verdict; v != v1.TraceDelivered && v != v1.TraceSent {

@@ -11,6 +11,9 @@ type local struct {
 	endpoint *Endpoint
 	lists    []*list  // that it holds
 	entries  []string // that lead to them
+	// others is of a host endpoint for every link: the chains for links that have no
+	// other host endpoint.
+	others [phases][2]string
 }
 
 // list is the chain of an ordered list of policies. Endpoints with the same list share
@@ -146,7 +149,7 @@ func (c *Compiler) relist(id ID) {
 		return
 	}
 	was := *l
-	l.lists, l.entries = nil, nil
+	l.lists, l.entries, l.others = nil, nil, [phases][2]string{}
 	info := &Enforced{Endpoint: l.endpoint}
 	if id.Kind == KindHost {
 		c.listHost(l, info)
