@@ -57,7 +57,7 @@ func counterOf(chain, comment string, policies immutable.Map[string, *policy.Pol
 	if !ok {
 		return localapi.Counter{Reason: cmp.Or(comment, chain)}
 	}
-	c := localapi.Counter{Tier: o.Tier, Direction: o.Direction.String(), Rule: o.Rule + 1, Action: string(o.Action())}
+	c := localapi.Counter{Tier: o.Tier, Direction: o.Direction.String(), Rule: o.Number(), Action: string(o.Action())}
 	if o.Policy != nil {
 		c.Kind, c.Namespace, c.Name = o.Policy.Kind, o.Policy.Namespace, o.Policy.ID.Name
 	} else {

@@ -110,6 +110,7 @@ func (f *flows) anyone() bool {
 // follow follows a group until ctx is done. What fails is tried again.
 func (f *flows) follow(ctx context.Context, group uint16) error {
 	logged := ""
+	defer f.note(group, nil) // what comes later is another try
 	for {
 		f.note(group, nil)
 		err := f.listen(ctx, group)
@@ -342,7 +343,7 @@ func (a *Agent) flowOf(p kernel.LoggedPacket) (localapi.Flow, bool) {
 		SrcEndpoint: a.owner(p.Src, p.InLink), DstEndpoint: a.owner(p.Dst, p.OutLink),
 	}
 	if o, ok := policy.OriginOfLog(logged, state.Policies); ok {
-		flow.Direction, flow.Tier, flow.Policy, flow.Rule = o.Direction.String(), o.Tier, o.Name(), o.Rule+1
+		flow.Direction, flow.Tier, flow.Policy, flow.Rule = o.Direction.String(), o.Tier, o.Name(), o.Number()
 	}
 	return flow, true
 }

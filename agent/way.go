@@ -178,7 +178,7 @@ func (a *Agent) ruleText(chain, comment string) string {
 	case o.Rule < 0:
 		return text + ", " + name + ", which can't be enforced as it is written"
 	default:
-		return fmt.Sprintf("%s, %s, rule %d", text, name, o.Rule+1)
+		return fmt.Sprintf("%s, %s, rule %d", text, name, o.Number())
 	}
 }
 
@@ -192,11 +192,11 @@ func (a *Agent) say(hop localapi.TraceHop) string {
 	if !ok {
 		return ""
 	}
-	what := fmt.Sprintf("rule %d", o.Rule+1)
+	what := fmt.Sprintf("rule %d", o.Number())
 	if o.Rule < 0 {
 		what = "default action"
 	}
-	if o.Chain != hop.Chain { // the policy's rules stand in the tier's chain
+	if o.Chain != policy.Unversioned(hop.Chain) { // the policy's rules stand in the tier's chain
 		what = o.Name() + " " + what
 	}
 	verdict := hop.Verdict

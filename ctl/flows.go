@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -111,7 +112,7 @@ func (e *env) showFlows(ctx context.Context, f flowFlags) error {
 	}
 	t := &table{head: flowHead(f.format)}
 	for _, flow := range flows {
-		t.add(flowRow(flow, f.format)...)
+		t.add(flowRow(flow, f.format, e.Now().Location())...)
 	}
 	if err := t.plain(e.Out); err != nil {
 		return err
@@ -128,7 +129,7 @@ func (e *env) followFlows(ctx context.Context, q localapi.FlowQuery, f flowFlags
 	}
 	n := 0
 	err := e.agent().Flows(ctx, q, func(flow localapi.Flow) error {
-		line := spaced(flowRow(flow, f.format))
+		line := spaced(flowRow(flow, f.format, e.Now().Location()))
 		if f.machine() {
 			b, err := json.Marshal(flow)
 			if err != nil {
@@ -173,7 +174,7 @@ func flowHead(f format) []string {
 	return head
 }
 
-func flowRow(f localapi.Flow, as format) []string {
+func flowRow(f localapi.Flow, as format, zone *time.Location) []string {
 	rule := ""
 	switch {
 	case f.Rule > 0:
@@ -182,7 +183,7 @@ func flowRow(f localapi.Flow, as format) []string {
 		rule = "default"
 	}
 	row := []string{
-		f.Time.Local().Format("15:04:05.000"), f.Verdict, f.Direction,
+		f.Time.In(zone).Format("15:04:05.000"), f.Verdict, f.Direction,
 		flowEnd(f.Src, f.SrcPort, f.SrcEndpoint), flowEnd(f.Dst, f.DstPort, f.DstEndpoint), protocolText(f), f.Tier, f.Policy, rule,
 	}
 	if as.wide() {

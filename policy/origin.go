@@ -81,6 +81,24 @@ func (o Origin) Action() Action {
 	return o.Policy.Rules[o.Direction][o.Rule].Action
 }
 
+// Number returns which rule of the policy's resource it is, counted from 1 as people
+// count; 0 where Rule is -1.
+func (o Origin) Number() int {
+	if o.Policy == nil {
+		return o.Rule + 1
+	}
+	return o.Policy.Number(o.Direction, o.Rule)
+}
+
+// Number returns which rule of the resource the rule with this index was made from,
+// counted from 1 as people count; 0 of an index below zero.
+func (p *Policy) Number(d Direction, rule int) int {
+	if rule >= 0 && rule < len(p.Rules[d]) && p.Rules[d][rule].Number > 0 {
+		return p.Rules[d][rule].Number
+	}
+	return rule + 1
+}
+
 // Name returns the policy's kind and name, the name of its chain if it is gone, and ""
 // of a tier's default action.
 func (o Origin) Name() string {

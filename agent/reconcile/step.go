@@ -110,6 +110,11 @@ func (t *Tracker[K, V]) read(ctx context.Context) error {
 		t.doubt = true
 	} else {
 		t.known, t.begun = known.Edit(), true
+		if len(have) == 0 && !t.doubt { // else there may be something by now
+			for _, o := range t.holds {
+				o.empty()
+			}
+		}
 	}
 	t.catchUp()
 	return err
@@ -143,11 +148,16 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 		all.del[k] = struct{}{}
 	}
 	t.writing = all
-	wanted := t.want
+	wanted, replaces := t.want, t.replaces(set)
 	t.mu.Unlock()
 	err := t.table.Write(ctx, set, del)
 	for _, o := range t.voids {
 		o.void(err == nil)
+	}
+	if err != nil || replaces {
+		for _, o := range t.holds {
+			o.void(err == nil)
+		}
 	}
 	t.mu.Lock()
 	t.writing = nil
@@ -171,6 +181,19 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 	}
 	t.settle(all, wanted)
 	return nil
+}
+
+// replaces says whether any key that is to be set is there already.
+func (t *Tracker[K, V]) replaces(set map[K]V) bool {
+	if len(t.holds) == 0 {
+		return false
+	}
+	for k := range set {
+		if _, there := t.known.Get(k); there {
+			return true
+		}
+	}
+	return false
 }
 
 // fail takes down that a key could not be written.

@@ -27,6 +27,7 @@ type Tracker[K, V comparable] struct {
 	name  string
 	table Table[K, V]
 	voids []interface{ void(clean bool) }
+	holds []content
 	// displaced returns which of the keys that go must do so with those that are set.
 	displaced func(set map[K]V, going []K) []K
 	phase     time.Duration // of retries
@@ -88,6 +89,25 @@ func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids
 // there would be neither.
 func (t *Tracker[K, V]) Displaces(displaced func(set map[K]V, going []K) []K) {
 	t.displaced = displaced
+}
+
+// content is what is in what another table holds.
+type content interface {
+	void(clean bool)
+	empty()
+}
+
+// Holds says that the others, which are trackers too, are of what is in what this table
+// holds, such as the elements of sets: where a read finds nothing they have nothing,
+// what is written anew has nothing in it, and a write that replaces something, or fails,
+// puts them in doubt. Of what is deleted the content is deleted before.
+func (t *Tracker[K, V]) Holds(others ...content) { t.holds = others }
+
+// empty makes known that there is nothing.
+func (t *Tracker[K, V]) empty() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known, t.begun, t.doubt = new(immutable.Editor[K, V]), true, false
 }
 
 // void puts everything in doubt. Clean says that there is a new table for sure,

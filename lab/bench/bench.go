@@ -102,6 +102,7 @@ func (b *bench) parts() []part {
 		{"ipip", "the data path by IPIP", b.tunnels(ipipTraffic)},
 		{"scale", "an agent in a large cluster", b.scale},
 		{"policies", "what policies cost an agent", b.policyCosts},
+		{"policypath", "the data path with policies", b.policyPaths},
 	}
 }
 
