@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -48,20 +49,40 @@ func TestNoGap(t *testing.T) {
 	}
 	c.settle(t, l)
 
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var probes sync.WaitGroup
-	tallies := make([]probe.Tally, len(flows))
-	for i, f := range flows {
-		probes.Go(func() { tallies[i] = f.exchange.Steady(ctx, gapPace, gapWait) })
-	}
+	end := startFlows(t, l, flows)
 	c.run(t, l)
-	stop()
-	probes.Wait()
+	end()
+}
+
+// startFlows starts the probes; end ends them, and fails if one did not see what it should.
+func startFlows(t *testing.T, l *lab.Lab, flows []gapFlow) (end func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	var probes sync.WaitGroup
+	results := make([]string, len(flows))
 	for i, f := range flows {
-		t.Logf("%s from %s: %s", f.exchange, f.from, tallies[i])
-		if err := tallies[i].Meets(f.expect); err != nil {
-			t.Errorf("%s from %s: %v", f.exchange, f.from, err)
+		cmd, err := l.Command(ctx, "default/"+f.from, "cairn-lab", "probe", "stream", string(f.exchange.Protocol), f.exchange.Addr.String(),
+			"--expect", string(f.expect), "--rate", fmt.Sprint(int(time.Second/gapPace)), "--timeout", gapWait.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		probes.Go(func() {
+			_ = cmd.Run() // its exit code says it all
+			results[i] = strings.TrimSpace(out.String())
+			if !cmd.ProcessState.Success() {
+				t.Errorf("%s from %s, %s: %s", f.exchange, f.from, f.expect, results[i])
+			}
+		})
+	}
+	return func() {
+		stop()
+		probes.Wait()
+		for i, f := range flows {
+			t.Logf("%s from %s, %s: %s", f.exchange, f.from, f.expect, results[i])
 		}
 	}
 }

@@ -54,7 +54,10 @@ func (c *changes) deciding(egress, mayPass bool) []v1.Rule {
 			action = v1.ActionPass
 		}
 		from, to := c.anyPod(), c.anyPod()
-		to.Ports = pick(c, []v1.Port{"9001"}, []v1.Port{"9000:9100"}, []v1.Port{"9001", "9443"}, []v1.Port{named("shut", protocol)})
+		to.Ports = pick(c, []v1.Port{"9001"}, []v1.Port{"9000:9100"}, []v1.Port{"9001", "9443"})
+		if c.one(4) {
+			to = named("shut", protocol)
+		}
 		rules = append(rules, rule(action, protocol, from, to))
 	}
 	return c.shuffled(rules, c.rnd.IntN(20))
@@ -70,9 +73,12 @@ func (c *changes) allowing(egress, mayPass bool) []v1.Rule {
 			action = v1.ActionPass
 		}
 		from, to := c.anyPod(), c.anyPod()
-		to.Ports = pick(c, []v1.Port{"8080"}, []v1.Port{"8000:8999"}, []v1.Port{"80", "8080", "8443"}, []v1.Port{named("open", protocol)})
-		if c.one(4) {
+		to.Ports = pick(c, []v1.Port{"8080"}, []v1.Port{"8000:8999"}, []v1.Port{"80", "8080", "8443"})
+		switch {
+		case c.one(4):
 			to.Ports, to.NotPorts = nil, []v1.Port{"9000:9001"}
+		case c.one(4):
+			to = named("open", protocol)
 		}
 		switch {
 		case egress && c.one(6):
@@ -129,12 +135,14 @@ func rule(action v1.PolicyAction, protocol v1.Protocol, from, to v1.EntityRule) 
 	return v1.Rule{Action: action, Protocol: &protocol, Source: from, Destination: to}
 }
 
-// named returns the name that pods give to a port.
-func named(port string, protocol v1.Protocol) v1.Port {
-	if protocol == v1.ProtocolTCP {
-		return v1.Port(port + "-tcp")
+// named returns the port of every pod by the name that the pods give it. Network sets have
+// no names for ports, so they don't stand for the pods here.
+func named(port string, protocol v1.Protocol) v1.EntityRule {
+	name := port + "-tcp"
+	if protocol == v1.ProtocolUDP {
+		name = port + "-udp"
 	}
-	return v1.Port(port + "-udp")
+	return v1.EntityRule{Selector: "has(team) || has(mark)", Ports: []v1.Port{v1.Port(name)}}
 }
 
 func stockProtocol(p v1.Protocol) corev1.Protocol { return corev1.Protocol(p) }
