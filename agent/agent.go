@@ -37,6 +37,16 @@ type Drivers struct {
 	Conntrack kernel.Conntrack
 	Pods      kernel.Attacher // of which only SetMTU is used
 	Speaker   bgp.Speaker
+	Packets   Packets
+}
+
+// Packets is what the host's kernel tells of single packets.
+type Packets struct {
+	Log      kernel.PacketLog
+	Counters kernel.Counters
+	Tracer   kernel.Tracer
+	Lookup   kernel.Lookup
+	Prober   kernel.Prober
 }
 
 // Kernel is the tables of the host's kernel, all of which hold only Cairn's.
@@ -95,6 +105,9 @@ type Agent struct {
 	spool       spool
 	forget      *forgetter
 	terminate   *terminator
+	owners      owners
+	flows       *flows
+	traces      *traces
 
 	conditions conditions
 	remote     remote
@@ -120,12 +133,15 @@ func New(cfg Config, drv Drivers) (*Agent, error) {
 
 		terminate: newTerminator(drv.Conntrack, cfg.Log),
 	}
+	a.mirror.Transform("WorkloadEndpoint", newLean(cfg.Node).endpoint)
 	for _, link := range kernel.TunnelLinks() {
 		a.tunnelAddrs = append(a.tunnelAddrs, &tunnelAddrs{a: a, link: link})
 	}
 	a.hands = &handshakes{a: a}
 	a.loop = newLoop(a)
 	a.pub = newPublisher(a)
+	a.flows = newFlows(a)
+	a.traces = newTraces(a)
 	return a, nil
 }
 
@@ -154,6 +170,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	task("loop", a.loop.run)
 	task("collector", a.runCollector)
 	task("publish", a.pub.run)
+	task("flows", a.flows.run)
+	task("traces", a.traces.run)
 	task("CNI", a.serveCNI)
 	task("API", a.serveAPI)
 	task("health", a.serveHealth)

@@ -225,7 +225,7 @@ func TestSockets(t *testing.T) {
 		Resync: time.Minute, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	a, err := agent.New(cfg, agent.Drivers{
-		Store: store, Kernel: tablesOf(host), Host: host, Conntrack: host, Pods: host,
+		Store: store, Kernel: tablesOf(host), Host: host, Conntrack: host, Pods: host, Packets: packetsOf(host),
 		Speaker: fabric.Speaker("n1", cfg.IPv4.Addr()),
 	})
 	fabric.Occupy(netip.AddrPortFrom(cfg.IPv4.Addr(), 179)) // so the session never begins

@@ -172,7 +172,7 @@ func (n *node) start() {
 		Node: n.name, Version: "test", IPv4: n.v4, IPv6: n.v6, Journal: filepath.Join(n.dir, "journal"),
 		Reserve: 4, CoolDown: 5 * time.Second, Resync: time.Minute, Log: log,
 	}, agent.Drivers{
-		Store: slow{n.c.store, n.c}, Kernel: n.c.guard(n, tablesOf(n.kernel)), Host: n.kernel, Conntrack: n.kernel, Pods: n.kernel, Speaker: n.speaker,
+		Store: slow{n.c.store, n.c}, Kernel: n.c.guard(n, tablesOf(n.kernel)), Host: n.kernel, Conntrack: n.kernel, Pods: n.kernel, Speaker: n.speaker, Packets: packetsOf(n.kernel),
 	})
 	if err != nil {
 		n.c.t.Fatal(err)
@@ -321,4 +321,9 @@ func attachment(req protocol.Request, resp protocol.Response) kernel.Attachment 
 		Netns: req.Netns, PodLink: req.Interface, HostLink: kernel.PodLink(req.Namespace, req.Pod, req.Interface),
 		ContainerID: req.ContainerID, Namespace: req.Namespace, Pod: req.Pod, IPv4: resp.IPv4, IPv6: resp.IPv6, MTU: resp.MTU,
 	}
+}
+
+// packetsOf returns what a fake kernel tells of packets.
+func packetsOf(f *kernel.Fake) agent.Packets {
+	return agent.Packets{Log: f, Counters: f, Tracer: f, Lookup: f, Prober: f}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,6 +10,9 @@ import (
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/bgp"
 )
+
+// ruleLabels are the labels of what a policy's rule has counted.
+var ruleLabels = []string{"kind", "namespace", "name", "tier", "direction", "rule", "action"}
 
 // metrics collects from the agent's status when it is scraped.
 type metrics struct{ a *Agent }
@@ -18,22 +22,27 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descReady     = desc("ready", "1 once the first full pass is in the kernel.")
-	descDatastore = desc("datastore_up", "1 while the datastore answers.")
-	descPods      = desc("pods", "Pods attached to this node.")
-	descObjects   = desc("objects", "Objects that are wanted, by table and what became of them.", "table", "state")
-	descWrites    = desc("writes_total", "Objects written or deleted, by table.", "table")
-	descPasses    = desc("passes_total", "Passes of the reconcile loop.")
-	descForeign   = desc("foreign_changes_total", "Changes that others made to Cairn's objects, as far as they were told one by one, by table; each is healed.", "table")
-	descTunnel    = desc("tunnel_up", "1 while the tunnel device and its address are as they should be.", "device")
-	descRemote    = desc("tunnel_remote_nodes", "Nodes to which packets are sent through the tunnel device.", "device")
-	descHandshake = desc("wireguard_peer_handshake_seconds", "Time since the last handshake with the node.", "node")
-	descTraffic   = desc("wireguard_peer_bytes_total", "Bytes to and from the node since the device was made.", "node", "direction")
-	descIssues    = desc("issues", "Faults found in resources.")
-	descPeerUp    = desc("bgp_peer_up", "1 while the session is Established.", "peer", "type")
-	descPeerSince = desc("bgp_peer_state_seconds", "Time since the session's state began.", "peer", "state")
-	descPeerFlaps = desc("bgp_peer_flaps_total", "How often the session left Established.", "peer")
-	descPrefixes  = desc("bgp_peer_prefixes", "Prefixes of a session.", "peer", "family", "direction")
+	descReady       = desc("ready", "1 once the first full pass is in the kernel.")
+	descDatastore   = desc("datastore_up", "1 while the datastore answers.")
+	descPods        = desc("pods", "Pods attached to this node.")
+	descObjects     = desc("objects", "Objects that are wanted, by table and what became of them.", "table", "state")
+	descWrites      = desc("writes_total", "Objects written or deleted, by table.", "table")
+	descPasses      = desc("passes_total", "Passes of the reconcile loop.")
+	descForeign     = desc("foreign_changes_total", "Changes that others made to Cairn's objects, as far as they were told one by one, by table; each is healed.", "table")
+	descTunnel      = desc("tunnel_up", "1 while the tunnel device and its address are as they should be.", "device")
+	descRemote      = desc("tunnel_remote_nodes", "Nodes to which packets are sent through the tunnel device.", "device")
+	descHandshake   = desc("wireguard_peer_handshake_seconds", "Time since the last handshake with the node.", "node")
+	descTraffic     = desc("wireguard_peer_bytes_total", "Bytes to and from the node since the device was made.", "node", "direction")
+	descIssues      = desc("issues", "Faults found in resources.")
+	descPeerUp      = desc("bgp_peer_up", "1 while the session is Established.", "peer", "type")
+	descPeerSince   = desc("bgp_peer_state_seconds", "Time since the session's state began.", "peer", "state")
+	descPeerFlaps   = desc("bgp_peer_flaps_total", "How often the session left Established.", "peer")
+	descRulePackets = desc("policy_rule_packets_total", "Packets that a policy's rule has matched since its chain was written; of connections that are allowed, the first. Rule 0: the tier's default action.", ruleLabels...)
+	descRuleBytes   = desc("policy_rule_bytes_total", "Bytes of such packets.", ruleLabels...)
+	descDropped     = desc("dropped_packets_total", "Packets that were dropped for another reason than a policy.", "reason")
+	descFlows       = desc("flows_total", "Packets of which listeners were told what policies did with them, by verdict.", "verdict")
+	descFlowsLost   = desc("flows_lost_total", "Packets that could not be told, at least.")
+	descPrefixes    = desc("bgp_peer_prefixes", "Prefixes of a session.", "peer", "family", "direction")
 )
 
 // Describe sends nothing: which peers there are changes.
@@ -61,6 +70,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		counter(descWrites, float64(counts.Writes), t.label)
 		counter(descForeign, float64(counts.Foreign), t.label)
 	})
+	m.policies(ctx, out, counter)
 	s, err := m.a.Status(ctx)
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(descReady, err)
@@ -98,6 +108,29 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 			gauge(descPrefixes, float64(c[1]), p.Address, family, "accepted")
 			gauge(descPrefixes, float64(c[2]), p.Address, family, "advertised")
 		}
+	}
+}
+
+// policies sends what policies did.
+func (m metrics) policies(ctx context.Context, out chan<- prometheus.Metric, counter func(*prometheus.Desc, float64, ...string)) {
+	told, lost := m.a.flows.sums()
+	for verdict, n := range told {
+		counter(descFlows, float64(n), verdict)
+	}
+	counter(descFlowsLost, float64(lost))
+	counts, err := m.a.Counters(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(descRulePackets, err)
+		return
+	}
+	for _, c := range counts {
+		if c.Reason != "" {
+			counter(descDropped, float64(c.Packets), c.Reason)
+			continue
+		}
+		labels := []string{c.Kind, c.Namespace, c.Name, c.Tier, c.Direction, strconv.Itoa(c.Rule), c.Action}
+		counter(descRulePackets, float64(c.Packets), labels...)
+		counter(descRuleBytes, float64(c.Bytes), labels...)
 	}
 }
 

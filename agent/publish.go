@@ -47,9 +47,10 @@ func newPublisher(a *Agent) *publisher {
 	store, name := a.drv.Store, a.cfg.Node
 	p := &publisher{
 		a: a, log: a.log, dirty: true,
-		endpoints: reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name, func(h ipam.Handle) (ipam.Assignment, bool) { return a.pods.Assignments().Get(h) }}),
-		status:    reconcile.NewTracker("NodeStatus", statusTable{store, name}),
+		status: reconcile.NewTracker("NodeStatus", statusTable{store, name}),
 	}
+	told := func(h ipam.Handle) (ipam.Assignment, bool) { return a.pods.Assignments().Get(h) }
+	p.endpoints = reconcile.NewTracker("WorkloadEndpoints", endpointTable{store, name, a.mirror.Snapshot, told})
 	p.node = reconcile.NewTracker("Node", nodeTable{store, name, a.mirror.Snapshot, p.wanted})
 	return p
 }

@@ -133,22 +133,20 @@ func (a *Agent) wantedEndpoints() map[datastore.Key]endpoint {
 // endpointTable is the WorkloadEndpoints of one node in the datastore. What selects
 // a pod (labels, service account, named ports) is written with the first endpoint of
 // a container, as the runtime told it; from then on it is the user's.
+//
+// Reading asks the mirror: it holds those of all nodes anyway, and each write looks at
+// what is there.
 type endpointTable struct {
-	store datastore.Store
-	node  string
-	told  func(ipam.Handle) (ipam.Assignment, bool)
+	store    datastore.Store
+	node     string
+	snapshot func() *datastore.Snapshot
+	told     func(ipam.Handle) (ipam.Assignment, bool)
 }
 
-func (t endpointTable) Read(ctx context.Context) (map[datastore.Key]endpoint, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	all, err := t.store.List(ctx, "WorkloadEndpoint")
-	if err != nil {
-		return nil, err
-	}
+func (t endpointTable) Read(context.Context) (map[datastore.Key]endpoint, error) {
 	have := map[datastore.Key]endpoint{}
-	for _, o := range all {
-		if w, ok := o.(*v1.WorkloadEndpoint); ok && w.Spec.Node == t.node {
+	for w := range datastore.All[*v1.WorkloadEndpoint](t.snapshot()) {
+		if w.Spec.Node == t.node {
 			have[datastore.KeyOf(w)] = endpointOf(w)
 		}
 	}

@@ -98,9 +98,20 @@ func told(h ipam.Handle) (ipam.Assignment, bool) {
 	return as, ok
 }
 
+// mirrored returns what a mirror knows of the endpoints in a store.
+func mirrored(t *testing.T, store datastore.Store) func() *datastore.Snapshot {
+	return func() *datastore.Snapshot {
+		all, err := store.List(t.Context(), "WorkloadEndpoint")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return datastore.NewSnapshot(all...)
+	}
+}
+
 func TestEndpointTable(t *testing.T) {
 	store := datastore.NewMemory()
-	table := endpointTable{store, "n1", told}
+	table := endpointTable{store, "n1", mirrored(t, store), told}
 	key := datastore.Key{Kind: "WorkloadEndpoint", Namespace: "web", Name: "a-eth0"}
 	set := func(e endpoint) {
 		t.Helper()
@@ -122,7 +133,7 @@ func TestEndpointTable(t *testing.T) {
 	two.containerID = "c2"
 	set(two)
 
-	other := endpointTable{store, "n2", told}
+	other := endpointTable{store, "n2", mirrored(t, store), told}
 	if got, err := other.Read(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("another node reads %v, %v", got, err)
 	}
@@ -172,7 +183,7 @@ func TestEndpointTold(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			store := datastore.NewMemory()
-			table := endpointTable{store, "n1", told}
+			table := endpointTable{store, "n1", mirrored(t, store), told}
 			write := func(e endpoint) {
 				t.Helper()
 				if err := table.Write(t.Context(), map[datastore.Key]endpoint{key: e}, nil); err != nil {

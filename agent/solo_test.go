@@ -113,7 +113,7 @@ func (s *solo) start() {
 	s.t.Helper()
 	s.cfg.Log = slog.New(slog.NewTextHandler(s.t.Output(), nil))
 	drv := agent.Drivers{
-		Store: s.store, Kernel: tablesOf(s.kernel), Host: s.kernel, Conntrack: s.kernel, Pods: s.kernel, Speaker: s.speaker,
+		Store: s.store, Kernel: tablesOf(s.kernel), Host: s.kernel, Conntrack: s.kernel, Pods: s.kernel, Speaker: s.speaker, Packets: packetsOf(s.kernel),
 	}
 	if s.conntrack != nil {
 		drv.Conntrack = s.conntrack

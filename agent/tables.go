@@ -77,7 +77,7 @@ func newTables(drv Drivers, pods podTable) tables {
 		paths:      reconcile.NewTracker("BGP paths", drv.Speaker.Paths()),
 		peers:      reconcile.NewTracker("BGP peers", drv.Speaker.Peers()),
 	}
-	t.sets.Voids(t.elements) // a set that was made anew is empty
+	t.sets.Holds(t.elements)
 	t.elements.Displaces(kernel.Displaced)
 	// A device that was made anew has lost all that hung on it.
 	t.tunnels.Voids(t.sysctls, t.addrs, t.neighbours, t.forwarding, t.wireguard, t.routes)

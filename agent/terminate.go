@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -15,20 +14,14 @@ import (
 	"cairn.network/cairn/policy"
 )
 
-// Delays between looks whether connections that were ended have come back: one whose
-// server sends something seems to begin anew, from the server, which its policies may
-// allow. TCP gives a connection up at last after endedFor (tcp(7), tcp_retries2).
-const (
-	minEndedLook = 100 * time.Millisecond
-	maxEndedLook = 10 * time.Second
-	endedFor     = 16 * time.Minute
-)
-
 // terminator ends the connections of this node's pods that policies have come to
 // refuse, where the administrator wants that (policyChange: Terminate). It does so
 // behind the loop's back: the kernel walks its table of connections. Changes that come
 // meanwhile share the next walk. It looks at the connections only of pods that a change
 // may concern; of all of them first, for it can't know what was in force before.
+//
+// To end a connection is to have the kernel forget it. That its packets don't begin it
+// anew is up to the rules (policy.Settings, EndRefused).
 type terminator struct {
 	table kernel.Conntrack
 	log   *slog.Logger
@@ -37,8 +30,7 @@ type terminator struct {
 	mu  sync.Mutex
 	now *inForce // nil: nothing is to be ended
 
-	done  *inForce                // of which all that is refused was ended; nil: of nothing
-	ended map[kernel.Tuple]*ended // by the answers' tuple
+	done *inForce // of which all that is refused was ended; nil: of nothing
 }
 
 // inForce is what the kernel enforces.
@@ -53,14 +45,8 @@ type inForce struct {
 	walked *policy.Table // see table
 }
 
-// ended is a connection that was ended.
-type ended struct {
-	kernel.Connection
-	forget time.Time
-}
-
 func newTerminator(table kernel.Conntrack, log *slog.Logger) *terminator {
-	return &terminator{table: table, log: log, wake: make(chan struct{}, 1), ended: map[kernel.Tuple]*ended{}}
+	return &terminator{table: table, log: log, wake: make(chan struct{}, 1)}
 }
 
 // follow takes in what is in the kernel by now; failed says how much of it is not.
@@ -75,10 +61,7 @@ func (t *terminator) follow(s *calc.State, host *kernel.Host, failed int) {
 		return
 	}
 	t.now = now
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
+	t.again()
 }
 
 // same says whether nothing that could refuse a connection differs.
@@ -89,40 +72,44 @@ func (f *inForce) same(o *inForce) bool {
 // run works until ctx is done. What fails is tried again, unless this kernel tracks no
 // connections.
 func (t *terminator) run(ctx context.Context) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	delay := minEndedLook
+	const minDelay, maxDelay = time.Second, 10 * time.Second
+	delay := minDelay
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.wake:
-		case <-timer.C:
 		}
 		began := time.Now()
-		found, err := t.once(ctx)
+		ended, err := t.once(ctx)
+		pause := 10 * time.Since(began) // however often policies change, most of the time is others'
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, kernel.ErrUnsupported):
-			continue
-		case err != nil:
+		case err != nil && !errors.Is(err, kernel.ErrUnsupported):
 			t.log.Warn("connections that policies refuse are left for now", "error", err)
-			delay = max(delay, time.Second)
-		case found > 0:
-			t.log.Info("ended connections that policies refuse", "number", found)
-			delay = minEndedLook
+			pause = max(pause, delay)
+			delay = min(2*delay, maxDelay)
+			t.again()
+		case ended > 0:
+			t.log.Info("ended connections that policies refuse", "number", ended)
+			fallthrough
+		default:
+			delay = minDelay
 		}
-		// However often policies change, most of the time goes to others.
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(10 * time.Since(began)):
+		case <-time.After(pause):
 		}
-		if err != nil || len(t.ended) > 0 {
-			timer.Reset(delay)
-			delay = min(2*delay, maxEndedLook)
-		}
+	}
+}
+
+// again has run work once more.
+func (t *terminator) again() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -133,17 +120,16 @@ func (t *terminator) once(ctx context.Context) (int, error) {
 	t.mu.Unlock()
 	if now == nil {
 		t.done = nil
-		clear(t.ended)
 		return 0, nil
 	}
-	j := newJudge(now, now.concerned(t.done), t.ended)
+	j := newJudge(now, now.concerned(t.done))
 	if len(j.addrs) == 0 {
 		t.done = now
 		return 0, nil
 	}
 	var refused []kernel.Connection
 	err := t.table.List(ctx, func(c kernel.Connection) bool {
-		if j.refuses(c) {
+		if j.refused(c) {
 			refused = append(refused, c)
 		}
 		return true
@@ -153,26 +139,8 @@ func (t *terminator) once(ctx context.Context) (int, error) {
 	}
 	if err == nil || errors.Is(err, kernel.ErrUnsupported) {
 		t.done = now
-		t.remember(refused)
 	}
 	return len(refused), err
-}
-
-// remember notes what was ended, and forgets what was for long.
-func (t *terminator) remember(refused []kernel.Connection) {
-	at := time.Now()
-	for _, c := range refused {
-		if old := t.ended[c.Original]; old != nil { // it came back
-			old.forget = at.Add(endedFor)
-			continue
-		}
-		t.ended[c.Reply] = &ended{c, at.Add(endedFor)}
-	}
-	for k, e := range t.ended {
-		if e.forget.Before(at) {
-			delete(t.ended, k)
-		}
-	}
 }
 
 // concerned returns the pods whose packets may meet other rules than before. One that
@@ -206,12 +174,11 @@ type judge struct {
 	table *policy.Table
 	links map[netip.Addr]string // of all pods of this node, by address
 	own   map[netip.Addr]bool   // the host's addresses
-	ended map[kernel.Tuple]*ended
-	addrs []netip.Addr // whose connections are to be looked at
+	addrs []netip.Addr          // whose connections are to be looked at
 }
 
-func newJudge(f *inForce, concerned []*policy.Endpoint, before map[kernel.Tuple]*ended) *judge {
-	j := &judge{table: f.table(), links: map[netip.Addr]string{}, own: map[netip.Addr]bool{}, ended: before}
+func newJudge(f *inForce, concerned []*policy.Endpoint) *judge {
+	j := &judge{table: f.table(), links: map[netip.Addr]string{}, own: map[netip.Addr]bool{}}
 	for _, l := range f.locals.All() {
 		if l.Endpoint.Kind == policy.KindPod {
 			for _, a := range l.Endpoint.Addrs {
@@ -225,19 +192,7 @@ func newJudge(f *inForce, concerned []*policy.Endpoint, before map[kernel.Tuple]
 	for _, e := range concerned {
 		j.addrs = append(j.addrs, e.Addrs...)
 	}
-	for _, e := range before {
-		j.addrs = append(j.addrs, e.Reply.Src, e.Reply.Dst)
-	}
-	slices.SortFunc(j.addrs, netip.Addr.Compare)
-	j.addrs = slices.Compact(j.addrs)
 	return j
-}
-
-// refuses says whether a connection is refused by now, or is one that is and has
-// come back the other way round.
-func (j *judge) refuses(c kernel.Connection) bool {
-	before := j.ended[c.Original]
-	return j.refused(c) || before != nil && j.refused(before.Connection)
 }
 
 // refused asks the rules what they would do with the connection's first packet.

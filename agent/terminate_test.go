@@ -13,7 +13,6 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/cni/protocol"
-	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/kernel"
 )
 
@@ -27,12 +26,6 @@ func connection(client, server netip.Addr, port uint16, known ...string) kernel.
 	for _, a := range known {
 		c.Original.Dst, c.DstTranslated = netip.MustParseAddr(a), true
 	}
-	return c
-}
-
-// reversed is what a connection seems to be that was ended, once its server sends.
-func reversed(c kernel.Connection) kernel.Connection {
-	c.Original, c.Reply = c.Reply, c.Original
 	return c
 }
 
@@ -143,41 +136,6 @@ func TestPolicyChange(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestEndedComesBack holds that a connection that was ended is ended again when its
-// server goes on with it, and that it may live when policies allow it again.
-func TestEndedComesBack(t *testing.T) {
-	alone(t, func(t *testing.T, s *solo) {
-		s.apply(terminate)
-		s.start()
-		c := connection(netip.MustParseAddr("203.0.113.1"), s.web("web").IPv4, 80)
-		s.kernel.AddConnection(c)
-		s.apply(noWeb)
-		s.settle(time.Second)
-		for _, after := range []time.Duration{0, time.Second, 10 * time.Minute} {
-			time.Sleep(after)
-			s.kernel.AddConnection(reversed(c))
-			s.settle(11 * time.Second)
-			if left := s.kernel.Connections(); len(left) > 0 {
-				t.Errorf("after %s more there is %v", after, left)
-			}
-		}
-		key := datastore.Key{Kind: "GlobalNetworkPolicy", Name: "no-web"}
-		o, err := s.store.Get(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.store.Delete(t.Context(), key, o.GetResourceVersion()); err != nil {
-			t.Fatal(err)
-		}
-		s.settle(time.Second)
-		s.kernel.AddConnection(reversed(c))
-		s.settle(time.Minute)
-		if left := s.kernel.Connections(); len(left) != 1 {
-			t.Errorf("allowed again, there is %v", left)
-		}
-	})
 }
 
 // TestTerminateAtStart holds that what is refused ends also if nobody knows what was

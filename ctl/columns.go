@@ -58,6 +58,8 @@ func columnsOf(kind string) []column {
 		return blockColumns()
 	case "NodeStatus":
 		return statusColumns()
+	case "PacketTrace":
+		return traceColumns()
 	}
 	return policyColumnsOf(kind)
 }
@@ -193,6 +195,15 @@ func statusColumns() []column {
 			return fmt.Sprintf("%d/%d", s.Status.Routes.Applied, s.Status.Routes.Wanted)
 		}),
 		wide("NOT IN ORDER", func(s *v1.NodeStatus) string { return notInOrder(s.Status.Conditions) }),
+	}
+}
+
+func traceColumns() []column {
+	return []column{
+		col("SOURCE", func(t *v1.PacketTrace) string { return t.Spec.Source.String() }),
+		col("DESTINATION", func(t *v1.PacketTrace) string { return t.Spec.Destination.String() }),
+		col("PROTOCOL", func(t *v1.PacketTrace) string { return string(t.Spec.Protocol) }),
+		wide("NODES", func(t *v1.PacketTrace) string { return strings.Join(t.Status.Nodes, ",") }),
 	}
 }
 

@@ -51,10 +51,10 @@ func New(o Options) *cobra.Command {
 	e := &env{Options: withStreams(o)}
 	cmd := &cobra.Command{Use: "ctl", Short: "Read and change the cluster, see what nodes do", Long: `Read and change the cluster's resources, and see what its nodes do.
 
-Resources (get, create, apply, replace, delete, ipam, node status --all) are in
-the datastore: these commands work from anywhere. What one node does (node
-status, route) comes from the agent of the node on which the command runs,
-through its socket.
+Resources (get, create, apply, replace, delete, ipam, policy, node status --all)
+are in the datastore: these commands work from anywhere, trace among them. What
+one node does (node status, route, endpoint, flows, policy counters) comes from the
+agent of the node on which the command runs, through its socket.
 
 Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags := cmd.PersistentFlags()
@@ -62,7 +62,7 @@ Exit codes: 0 done, 1 it failed, 2 it was called or configured wrongly.`}
 	flags.StringVar(&e.runDir, "run-dir", filepath.Dir(localapi.DefaultSocket), "folder of the agent's socket "+socketName)
 	cmd.AddCommand(
 		e.get(), e.create(), e.apply(), e.replace(), e.delete(),
-		e.node(), e.route(), e.ipam(), e.policy(), e.version(),
+		e.node(), e.route(), e.ipam(), e.endpoint(), e.policy(), e.flows(), e.trace(), e.version(),
 	)
 	cmd.SetIn(e.In)
 	cmd.SetOut(e.Out)

@@ -35,7 +35,8 @@ type storeKey struct{}
 //	cairn ARGS… [< FILE]   the program, as main runs it; its exit code is noted
 //	code N                 the last exit code
 //	seed FILE…             puts objects into the datastore as agents do: unchecked
-//	agent STATUS ROUTES    starts an agent that answers with these JSON files
+//	agent STATUS ROUTES [ENDPOINTS [FLOWS COUNTERS]]
+//	                       starts an agent that answers with these JSON files
 //	down REASON            makes the datastore unavailable
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -118,15 +119,40 @@ func seed(ts *testscript.TestScript, _ bool, args []string) {
 type fixed struct {
 	status v1.NodeStatus
 	routes []localapi.Route
+	points []localapi.Endpoint
+	flows  []localapi.Flow
+	counts []localapi.Counter
 }
 
-func (f *fixed) Status(context.Context) (*v1.NodeStatus, error)   { return &f.status, nil }
-func (f *fixed) Routes(context.Context) ([]localapi.Route, error) { return f.routes, nil }
+func (f *fixed) Status(context.Context) (*v1.NodeStatus, error)         { return &f.status, nil }
+func (f *fixed) Routes(context.Context) ([]localapi.Route, error)       { return f.routes, nil }
+func (f *fixed) Endpoints(context.Context) ([]localapi.Endpoint, error) { return f.points, nil }
+
+// Flows tells of what there is, and of that only.
+func (f *fixed) Flows(_ context.Context, q localapi.FlowQuery, tell func(localapi.Flow) error) error {
+	for _, flow := range f.flows {
+		if q.Matches(flow) {
+			if err := tell(flow); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (f *fixed) Trace(context.Context, localapi.TraceQuery, func(localapi.TraceHop) error) error {
+	return nil
+}
+
+func (f *fixed) Counters(context.Context) ([]localapi.Counter, error) { return f.counts, nil }
 
 func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 	var f fixed
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &f.status))
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &f.routes))
+	for i, into := range []any{&f.status, &f.routes, &f.points, &f.flows, &f.counts} {
+		if i < len(args) {
+			ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[i])), into))
+		}
+	}
 	l, err := localapi.Listen(ts.MkAbs(filepath.Join("run", "agent.sock")))
 	ts.Check(err)
 	srv := &http.Server{Handler: localapi.Handler(&f)}

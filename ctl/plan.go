@@ -10,9 +10,9 @@ import (
 	"cairn.network/cairn/datastore"
 )
 
-// agentWritten says whether only agents write this kind.
+// agentWritten says whether only agents, or commands that ask them, write this kind.
 func agentWritten(kind string) bool {
-	return slices.Contains([]string{"IPAMBlock", "NodeStatus", "WorkloadEndpoint"}, kind)
+	return slices.Contains([]string{"IPAMBlock", "NodeStatus", "PacketTrace", "WorkloadEndpoint"}, kind)
 }
 
 // mayWrite refuses what only agents write.

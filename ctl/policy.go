@@ -10,8 +10,9 @@ func (e *env) policy() *cobra.Command {
 a change would do.
 
 These commands compute it from resources, in the datastore or in files, and send no
-packet. What an agent has in its kernel already is what 'endpoint show' tells.`,
+packet; only counters are what this node's kernel has counted. What an agent has in its
+kernel already is what 'endpoint show' tells.`,
 	}
-	cmd.AddCommand(e.policyExplain(), e.policyMatrix(), e.policySimulate())
+	cmd.AddCommand(e.policyExplain(), e.policyMatrix(), e.policySimulate(), e.policyCounters())
 	return cmd
 }

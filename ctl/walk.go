@@ -103,12 +103,7 @@ func ruleAt(w *policy.World, id policy.RuleID, d policy.Direction) (int, string)
 	if i < 0 || id.Rule < 0 || id.Rule >= len(w.Policies[i].Rules[d]) {
 		return 0, ""
 	}
-	r := w.Policies[i].Rules[d][id.Rule]
-	number := r.Number
-	if number == 0 {
-		number = id.Rule + 1
-	}
-	return number, ruleText(r)
+	return w.Policies[i].Number(d, id.Rule), ruleText(w.Policies[i].Rules[d][id.Rule])
 }
 
 // onlyPods is what selectors made of Kubernetes' policies say besides what people wrote.

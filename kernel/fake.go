@@ -13,10 +13,9 @@ import (
 // be up, routes vanish with their link, another's route is never replaced. Tests
 // shape the host with SetLink, AddAddr and the like, as its administrator would.
 //
-// It is a Watcher, a Conntrack, an Attacher, a Counters, a PacketLog, a Tracer and a
-// Lookup, and has the tables that a driver has. It is safe for concurrent use, uses no
-// clock and starts no goroutine,
-// so it works inside testing/synctest.
+// It is a Watcher, a Conntrack, an Attacher, a Counters, a PacketLog, a Tracer, a Lookup
+// and a Prober, and has the tables that a driver has. It is safe for concurrent use, uses
+// no clock and starts no goroutine, so it works inside testing/synctest.
 type Fake struct {
 	mu        sync.Mutex
 	nextIndex int
@@ -38,6 +37,7 @@ type Fake struct {
 	nextConnection uint32
 	logs           map[*fakeLog]struct{}
 	trace          *fakeTrace // nil: nobody traces
+	onSend         func(netns string, p Packet) Answer
 }
 
 var (
@@ -48,6 +48,7 @@ var (
 	_ PacketLog = (*Fake)(nil)
 	_ Tracer    = (*Fake)(nil)
 	_ Lookup    = (*Fake)(nil)
+	_ Prober    = (*Fake)(nil)
 )
 
 // fault names an operation that shall fail; a nil key means every key.
@@ -81,7 +82,7 @@ func NewFake() *Fake {
 // "elements", "chains", "counters", "peers" (WireGuard's), "key" or "traffic",
 // "attach", "detach", "mtu" and "check" with a container ID, "flush" with an address,
 // "list" (connections), "forget" with a Connection, "follow" with a group, "trace",
-// "route" with a destination, and "watch". A nil key means every key.
+// "route" with a destination, "send" with a namespace, and "watch". A nil key means every key.
 func (f *Fake) Fail(op string, key any, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

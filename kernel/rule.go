@@ -98,6 +98,8 @@ type Rule struct {
 	Protocol uint8  `json:",omitempty"` // above IP, behind extension headers: 4 IPIP, 6 TCP, 17 UDP
 	DstPort  uint16 `json:",omitempty"` // of Protocol 17 or 6
 	VNI      uint32 `json:",omitempty"` // of VXLAN in UDP
+	// NoSYN asks for TCP other than what begins a connection (RFC 9293, section 3.5).
+	NoSYN bool `json:",omitempty"`
 	// Fragment asks for one of several fragments of an IPv6 packet; what is asked of
 	// its ports holds for the first only.
 	Fragment bool `json:",omitempty"`

@@ -41,6 +41,8 @@ func (r Rule) checkProtocol() error {
 		return invalid("protocol %d has no ports", r.Protocol)
 	case r.asksServices() && r.Protocol != 0 && portProtocols[r.Protocol] == "":
 		return invalid("protocol %d has no ports, as services have", r.Protocol)
+	case r.NoSYN && r.Protocol != ProtoTCP:
+		return invalid("protocol %d has no flags", r.Protocol)
 	case r.VNI != 0 && r.Protocol != ProtoUDP || r.VNI >= 1<<24:
 		return invalid("a VNI is a number of 24 bits in UDP")
 	}

@@ -31,6 +31,9 @@ func (r Rule) String() string {
 	for _, p := range r.Ports {
 		t.add("%s %sport %s", portsOf(r.Protocol), letter(p.Place), p.text())
 	}
+	if r.NoSYN {
+		t.add("tcp flags ! syn")
+	}
 	t.icmp(r.Protocol, "", r.ICMP)
 	t.icmp(r.Protocol, "!= ", r.NotICMP)
 	t.addresses(r)
@@ -59,15 +62,15 @@ func (t *ruleText) links(r Rule) {
 	}
 }
 
-// protocol adds what the rule asks of the protocol, unless what it asks of ports or
-// ICMP says it.
+// protocol adds what the rule asks of the protocol, unless what it asks of ports, flags
+// or ICMP says it.
 func (t *ruleText) protocol(r Rule) {
 	switch {
 	case r.DstPort != 0:
 		t.add("%s dport %d", portsOf(r.Protocol), r.DstPort)
 	case r.NotProtocol != 0:
 		t.add("meta l4proto != %d", r.NotProtocol)
-	case r.Protocol != 0 && len(r.Ports) == 0 && r.ICMP == nil && r.NotICMP == nil && !r.asksServices():
+	case r.Protocol != 0 && len(r.Ports) == 0 && !r.NoSYN && r.ICMP == nil && r.NotICMP == nil && !r.asksServices():
 		t.add("meta l4proto %d", r.Protocol)
 	}
 }

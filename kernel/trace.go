@@ -19,6 +19,14 @@ type TraceFilter struct {
 	Protocol         uint8      // above IP
 	SrcPort, DstPort uint16     // of a Protocol that has ports
 	Mark             uint32     // the packet's mark; one that comes by a link has none yet
+	// Replies picks what comes back, too: packets with addresses and ports exchanged.
+	Replies bool
+}
+
+// Reverse returns the filter for what comes back.
+func (f TraceFilter) Reverse() TraceFilter {
+	f.Src, f.Dst, f.SrcPort, f.DstPort = f.Dst, f.Src, f.DstPort, f.SrcPort
+	return f
 }
 
 // Check returns an error that says why nothing can be traced by the filter. It unwraps
@@ -26,7 +34,7 @@ type TraceFilter struct {
 func (f TraceFilter) Check() error {
 	invalid := func(why string) error { return fmt.Errorf("%s: %w", why, syscall.EINVAL) }
 	switch {
-	case f == TraceFilter{}:
+	case f == TraceFilter{Replies: f.Replies}:
 		return invalid("a filter that asks for nothing would trace all packets")
 	case f.Src.Is4In6() || f.Dst.Is4In6() || f.Src.Zone() != "" || f.Dst.Zone() != "":
 		return invalid("an address of the filter is no packet's")
@@ -45,6 +53,10 @@ func (f TraceFilter) Check() error {
 
 // Matches says whether a packet with this mark is to be traced.
 func (f TraceFilter) Matches(p Packet, mark uint32) bool {
+	if f.Replies {
+		f.Replies = false
+		return f.Matches(p, mark) || f.Reverse().Matches(p, mark)
+	}
 	switch {
 	case f.Src.IsValid() && f.Src != p.Src, f.Dst.IsValid() && f.Dst != p.Dst:
 		return false

@@ -46,6 +46,18 @@ func established() kernel.Rule {
 	return kernel.Rule{States: kernel.StateEstablished | kernel.StateRelated, Verdict: kernel.Accept, Comment: "allowed when it began"}
 }
 
+// forgotten drops what goes on with a connection that is not known, at pods, where
+// connections are ended by forgetting them: a server's packet would seem to begin it
+// anew, the other way round, which policies may allow.
+func (c *Compiler) forgotten(r kernel.Rule) []kernel.Rule {
+	if !c.settings.EndRefused {
+		return nil
+	}
+	r.Protocol, r.NoSYN, r.States = kernel.ProtoTCP, true, kernel.StateNew
+	r.Counter, r.Verdict, r.Comment = true, kernel.Drop, "begins no connection, and none is known"
+	return []kernel.Rule{r}
+}
+
 func base(hook kernel.Hook, priority int, rules ...kernel.Rule) kernel.Chain {
 	return kernel.Chain{Hook: hook, Type: kernel.ChainFilter, Priority: priority, Rules: kernel.RulesOf(rules...)}
 }
@@ -64,6 +76,9 @@ func (c *Compiler) rebase() {
 		want["filter-input-pods"] = base(kernel.HookInput, priorityTo, established(),
 			kernel.Rule{InLink: podLinks, Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours},
 			kernel.Rule{InLink: podLinks, Counter: true, Verdict: kernel.Drop, Comment: "pods don't reach their host"})
+	}
+	if rules := c.forgotten(kernel.Rule{OutLink: podLinks}); len(rules) > 0 {
+		want["filter-output-pods"] = base(kernel.HookOutput, priorityTo, append([]kernel.Rule{established()}, rules...)...)
 	}
 	c.hostBases(want)
 	for name := range c.base {
@@ -153,7 +168,8 @@ func (c *Compiler) spoofers() []kernel.Rule {
 // forwardFrom is where packets through the host meet the policies of the endpoint
 // that they come from.
 func (c *Compiler) forwardFrom() kernel.Chain {
-	rules := append([]kernel.Rule{established()}, fromPods()...)
+	rules := append([]kernel.Rule{established()}, c.forgotten(kernel.Rule{InLink: podLinks})...)
+	rules = append(rules, fromPods()...)
 	return base(kernel.HookForward, kernel.PriorityFilter, append(rules, c.dispatch(Forward, Ingress)...)...)
 }
 
@@ -169,21 +185,18 @@ func fromPods() []kernel.Rule {
 // forwardTo is where packets through the host meet the policies of the endpoint that
 // they go to.
 func (c *Compiler) forwardTo() kernel.Chain {
-	rules := []kernel.Rule{
-		established(),
-		{Verdict: kernel.OutVerdicts, Target: podMaps[Ingress]},
-		{OutLink: podLinks, Counter: true, Verdict: kernel.Drop, Comment: "no pod of this node"},
-	}
+	rules := append([]kernel.Rule{established()}, c.forgotten(kernel.Rule{OutLink: podLinks})...)
+	rules = append(rules,
+		kernel.Rule{Verdict: kernel.OutVerdicts, Target: podMaps[Ingress]},
+		kernel.Rule{OutLink: podLinks, Counter: true, Verdict: kernel.Drop, Comment: "no pod of this node"})
 	return base(kernel.HookForward, priorityTo, append(rules, c.dispatch(Forward, Egress)...)...)
 }
 
 // input is where packets to the host meet the policies of the pod that they come
 // from, or of the host endpoint.
 func (c *Compiler) input() kernel.Chain {
-	rules := []kernel.Rule{
-		established(),
-		{InLink: podLinks, Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours},
-	}
+	rules := append([]kernel.Rule{established()}, c.forgotten(kernel.Rule{InLink: podLinks})...)
+	rules = append(rules, kernel.Rule{InLink: podLinks, Protocol: icmpv6, Verdict: kernel.Jump, Target: neighbours})
 	rules = append(rules, fromPods()...)
 	if host := c.dispatch(Normal, Ingress); len(host) > 0 {
 		rules = append(rules, kernel.Rule{InLink: "lo", Verdict: kernel.Accept})

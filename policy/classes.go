@@ -21,7 +21,7 @@ type asked struct {
 
 // asked returns what rules ask of addresses; a world that remembers finds it out once.
 func (w *World) asked() *asked {
-	if w.memo != nil && w.memo.asked != nil {
+	if w.memo.asked != nil {
 		return w.memo.asked
 	}
 	a := &asked{names: map[string]bool{}}
@@ -59,7 +59,7 @@ func (w *World) asked() *asked {
 	a.nets = slices.SortedFunc(maps.Keys(nets), netip.Prefix.Compare)
 	a.services = slices.SortedFunc(maps.Keys(services), ID.Compare)
 	a.hosts = slices.ContainsFunc(w.Endpoints, func(e *Endpoint) bool { return e.Kind == KindHost })
-	if w.memo != nil {
+	if w.memo.byAddr != nil {
 		w.memo.asked = a
 	}
 	return a

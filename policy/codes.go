@@ -39,7 +39,7 @@ func (c *Compiler) code(p *Policy, d Direction, untracked bool) *code {
 	if it == nil {
 		it = &code{key: k, policy: p, name: chainOf(p, d)}
 		if untracked {
-			it.name = "untracked/" + it.name
+			it.name = untrackedPrefix + "/" + it.name
 			c.untracked++
 		}
 		c.codes[k] = it
@@ -85,6 +85,11 @@ func (c *Compiler) recode(it *code) {
 	}
 	if it.policy.Fault != "" {
 		rules = []kernel.Rule{c.act(kernel.Rule{}, Deny, Logged{Deny, it.name, -1}, it.key.untracked)}
+	}
+	if inline { // where one policy's rules end the next one's begin
+		for i := range rules {
+			rules[i].Comment = it.name + " " + rules[i].Comment
+		}
 	}
 	was := it.lookups
 	it.lookups = rc.lookups

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/kernel"
@@ -16,6 +17,9 @@ type Settings struct {
 	// PodsToHost is what becomes of packets from a pod to its own host that the pod's
 	// policies allow: Allow or Deny.
 	PodsToHost Action
+	// EndRefused says that connections are ended which policies have come to refuse:
+	// those of pods then don't go on where connection tracking has forgotten them.
+	EndRefused bool
 	// FailSafe is what host endpoints always let in and out, by Direction.
 	FailSafe [2][]FailSafe
 	// Tunnels accept the encapsulated packets between nodes at host endpoints. What is
@@ -91,11 +95,10 @@ type Compiler struct {
 	bySelect map[string]map[ID]*Policy // by the selector's text
 	links    map[string][]netip.Addr   // of the host, without those of pods
 
-	concern  Selection[ID] // of policies' selectors and the endpoints of this node
-	locals   map[ID]*local
-	entries  map[string]ID          // whose each entry is
-	sources  map[kernel.Element]int // how many pods may send from there
-	wildcard [phases][2]string      // where packets go of links without a host endpoint of their own
+	concern Selection[ID] // of policies' selectors and the endpoints of this node
+	locals  map[ID]*local
+	entries map[string]ID          // whose each entry is
+	sources map[kernel.Element]int // how many pods may send from there
 
 	sets  *setPool
 	codes map[codeKey]*code
@@ -167,7 +170,11 @@ func (c *Compiler) Compile() Output {
 
 // SetSettings sets what the administrator wants.
 func (c *Compiler) SetSettings(s Settings) {
-	logs := s.LogRate != c.settings.LogRate || s.LogBurst != c.settings.LogBurst
+	was := c.settings
+	logs := s.LogRate != was.LogRate || s.LogBurst != was.LogBurst
+	for d := range Direction(2) {
+		c.dirtyHost = c.dirtyHost || !slices.Equal(s.FailSafe[d], was.FailSafe[d])
+	}
 	c.settings = s
 	for _, d := range c.codes {
 		if logs {
@@ -340,9 +347,6 @@ func (c *Compiler) DeleteLocal(id ID) {
 	c.sourcesOf(l.endpoint, nil)
 	c.concern.Delete(id)
 	c.unlist(l)
-	if l.endpoint.Link == AnyLink && id.Kind == KindHost {
-		c.wildcard = [phases][2]string{}
-	}
 	delete(c.locals, id)
 	delete(c.dirtyLocals, id)
 	c.enforced.Delete(id)

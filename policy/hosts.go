@@ -12,15 +12,12 @@ import (
 func (c *Compiler) listHost(l *local, info *Enforced) {
 	e := l.endpoint
 	info.Links = c.covered(e)
-	if e.Link == AnyLink && e != c.wildcardHost() {
-		return // another one covers what it would
-	}
+	wildcard := c.wildcard() != nil
 	for ph := range Phase(phases) {
 		for d := range Direction(2) {
 			if hostMaps[ph][d] == "" {
 				continue
 			}
-			c.wildcardGone(e, ph, d)
 			chain := unconcerned
 			if all := c.listOf(e.ID, d, ph, c.headOf(e.ID, ph, d)); all != nil {
 				l.lists = append(l.lists, all)
@@ -28,8 +25,8 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 			}
 			switch {
 			case e.Link == AnyLink && chain != unconcerned:
-				c.wildcard[ph][d] = chain
-			case e.Link != AnyLink && (chain != unconcerned || c.wildcardHost() != nil):
+				l.others[ph][d] = chain
+			case e.Link != AnyLink && (chain != unconcerned || wildcard):
 				for _, link := range info.Links {
 					c.enter(l, hostMaps[ph][d], link, chain)
 				}
@@ -38,23 +35,16 @@ func (c *Compiler) listHost(l *local, info *Enforced) {
 	}
 }
 
-// wildcardHost returns the host endpoint that covers links which have no other, or nil.
-// Links that have one are kept from it.
-func (c *Compiler) wildcardHost() *Endpoint {
-	var found *Endpoint
-	for _, l := range c.locals {
-		if e := l.endpoint; e.Kind == KindHost && e.Link == AnyLink && (found == nil || e.Compare(found.ID) < 0) {
-			found = e
+// wildcard returns the host endpoint that covers links which have no other, or nil:
+// links that have one are kept from it. Of several it is the one that Covering takes.
+func (c *Compiler) wildcard() *local {
+	var first *local
+	for id, l := range c.locals {
+		if id.Kind == KindHost && l.endpoint.Link == AnyLink && (first == nil || id.Compare(first.endpoint.ID) < 0) {
+			first = l
 		}
 	}
-	return found
-}
-
-// wildcardGone forgets where packets of other links went.
-func (c *Compiler) wildcardGone(e *Endpoint, ph Phase, d Direction) {
-	if e.Link == AnyLink {
-		c.wildcard[ph][d] = ""
-	}
+	return first
 }
 
 // headOf returns what a host endpoint always lets pass, so that nobody locks himself
@@ -112,7 +102,10 @@ func (c *Compiler) covered(e *Endpoint) []string {
 // dispatch returns the rules that lead packets of the host's links to the chains of a
 // phase; none if no host endpoint has any.
 func (c *Compiler) dispatch(ph Phase, d Direction) []kernel.Rule {
-	name, any := hostMaps[ph][d], c.wildcard[ph][d]
+	name, any := hostMaps[ph][d], ""
+	if l := c.wildcard(); l != nil {
+		any = l.others[ph][d]
+	}
 	has := c.entered(name)
 	if !has && any == "" {
 		return nil

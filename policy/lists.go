@@ -11,6 +11,9 @@ type local struct {
 	endpoint *Endpoint
 	lists    []*list  // that it holds
 	entries  []string // that lead to them
+	// others is of a host endpoint for every link: the chains for links that have no
+	// other host endpoint.
+	others [phases][2]string
 }
 
 // list is the chain of an ordered list of policies. Endpoints with the same list share
@@ -146,7 +149,7 @@ func (c *Compiler) relist(id ID) {
 		return
 	}
 	was := *l
-	l.lists, l.entries = nil, nil
+	l.lists, l.entries, l.others = nil, nil, [phases][2]string{}
 	info := &Enforced{Endpoint: l.endpoint}
 	if id.Kind == KindHost {
 		c.listHost(l, info)
@@ -172,9 +175,24 @@ func (c *Compiler) unlist(l *local) {
 	}
 }
 
+// lost returns the policies that select an endpoint and name a tier that does not
+// exist: a list of their tier just denies.
+func (c *Compiler) lost(id ID) []*Policy {
+	var all []*Policy
+	for s := range c.concern.Matches(id) {
+		for _, p := range c.bySelect[s.String()] {
+			if _, known := c.tiers[p.Tier]; !known && !p.Staged {
+				all = append(all, p.Faulty("there is no tier "+p.Tier))
+			}
+		}
+	}
+	slices.SortFunc(all, Compare)
+	return all
+}
+
 // inOrder returns the policies that concern an endpoint, phase by phase.
 func (c *Compiler) inOrder(id ID, d Direction) []*Policy {
-	var all []*Policy
+	all := c.lost(id)
 	phases := []Phase{Normal}
 	if id.Kind == KindHost {
 		phases = []Phase{Untracked, PreDNAT, Normal, Forward}

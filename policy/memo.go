@@ -2,14 +2,21 @@ package policy
 
 import "net/netip"
 
-// memo is what was found of a world, so that many questions cost less. A nil memo
+// memo is what was found of a world, so that many questions cost less. The zero value
 // remembers nothing.
 type memo struct {
 	byAddr  map[netip.Addr][]*Endpoint // those with the address, in their order, and all of nets
 	nets    []*Endpoint                // those with nets
 	sites   map[netip.Addr]site
 	concern map[concern][]TierPolicies
+	uplinks map[uplink]*Endpoint
 	asked   *asked
+}
+
+// uplink is what World.uplink is asked.
+type uplink struct {
+	node string
+	addr netip.Addr
 }
 
 // concern is what Concerning is asked.
@@ -27,8 +34,11 @@ func (w *World) Remembering() *World {
 	return &kept
 }
 
-func newMemo(w *World) *memo {
-	m := &memo{byAddr: map[netip.Addr][]*Endpoint{}, sites: map[netip.Addr]site{}, concern: map[concern][]TierPolicies{}}
+func newMemo(w *World) memo {
+	m := memo{
+		byAddr: map[netip.Addr][]*Endpoint{}, sites: map[netip.Addr]site{},
+		concern: map[concern][]TierPolicies{}, uplinks: map[uplink]*Endpoint{},
+	}
 	for _, e := range w.Endpoints {
 		if len(e.Nets) > 0 {
 			m.nets = append(m.nets, e)
@@ -46,7 +56,7 @@ func newMemo(w *World) *memo {
 
 // at returns endpoints among which are all that have an address.
 func (w *World) at(a netip.Addr) []*Endpoint {
-	if w.memo == nil {
+	if w.memo.byAddr == nil {
 		return w.Endpoints
 	}
 	if list, ok := w.memo.byAddr[a]; ok {
@@ -55,28 +65,15 @@ func (w *World) at(a netip.Addr) []*Endpoint {
 	return w.memo.nets
 }
 
-// concerning returns what is remembered, or else what find says.
-func (m *memo) concerning(of concern, find func() []TierPolicies) []TierPolicies {
-	if m == nil {
+// kept returns what is remembered in by, or else what find says.
+func kept[K comparable, V any](by map[K]V, k K, find func() V) V {
+	if by == nil {
 		return find()
 	}
-	found, ok := m.concern[of]
+	found, ok := by[k]
 	if !ok {
 		found = find()
-		m.concern[of] = found
-	}
-	return found
-}
-
-// siteOf returns what is remembered, or else what find says.
-func (m *memo) siteOf(a netip.Addr, find func() site) site {
-	if m == nil {
-		return find()
-	}
-	found, ok := m.sites[a]
-	if !ok {
-		found = find()
-		m.sites[a] = found
+		by[k] = found
 	}
 	return found
 }

@@ -246,7 +246,7 @@ type World struct {
 	// FailSafe, by Direction, is what policies can't deny at host endpoints.
 	FailSafe [2][]FailSafe
 
-	memo *memo // see Remembering
+	memo memo // see Remembering
 }
 
 // FailSafe are connections with a port that stay possible at host endpoints whatever

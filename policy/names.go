@@ -23,6 +23,12 @@ const maxName = 100
 // maxPart bounds a part of such a name.
 const maxPart = 60
 
+// How names of chains begin that are no policy's, or of one before connection tracking.
+const (
+	tierPrefix      = "tier"
+	untrackedPrefix = "untracked"
+)
+
 // abbreviations are how names of chains begin, by the policy's kind.
 var abbreviations = map[string]string{
 	"NetworkPolicy": "np", "GlobalNetworkPolicy": "gnp",
@@ -67,7 +73,7 @@ func tierChain(tier string, d Direction) string {
 	if tier == "" {
 		tier = "lost"
 	}
-	return strings.Join([]string{"tier", tier[:min(maxPart, len(tier))], d.way()}, "/")
+	return strings.Join([]string{tierPrefix, tier[:min(maxPart, len(tier))], d.way()}, "/")
 }
 
 // versioned returns the name of the chain with this content. Chains never change: what

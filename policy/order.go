@@ -37,7 +37,7 @@ type TierPolicies struct {
 // tiers: nobody knows what it was to be asked before, and what it was to deny must not
 // be allowed by others.
 func (w *World) Concerning(e *Endpoint, d Direction, ph Phase) []TierPolicies {
-	return w.memo.concerning(concern{e, d, ph}, func() []TierPolicies { return w.concerningNow(e, d, ph) })
+	return kept(w.memo.concern, concern{e, d, ph}, func() []TierPolicies { return w.concerningNow(e, d, ph) })
 }
 
 func (w *World) concerningNow(e *Endpoint, d Direction, ph Phase) []TierPolicies {
@@ -113,8 +113,8 @@ func (w *World) Staged() *World {
 		}
 	}
 	staged := *w
-	staged.Policies, staged.memo = nil, nil
-	if w.memo != nil {
+	staged.Policies, staged.memo = nil, memo{}
+	if w.memo.byAddr != nil {
 		staged.memo = newMemo(&staged)
 	}
 	for _, p := range w.Policies {

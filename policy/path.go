@@ -130,7 +130,7 @@ type site struct {
 // siteOf returns where an address is. Pods and host endpoints that share it are asked in
 // order of their IDs, pods first.
 func (w *World) siteOf(a netip.Addr) site {
-	return w.memo.siteOf(a, func() site { return w.siteNow(a) })
+	return kept(w.memo.sites, a, func() site { return w.siteNow(a) })
 }
 
 func (w *World) siteNow(a netip.Addr) site {
@@ -165,6 +165,10 @@ func (w *World) first(is func(*Endpoint) bool) *Endpoint {
 // uplink returns the host endpoint by which packets of an address are taken to reach
 // or leave its node, or nil.
 func (w *World) uplink(node string, a netip.Addr) *Endpoint {
+	return kept(w.memo.uplinks, uplink{node, a}, func() *Endpoint { return w.uplinkNow(node, a) })
+}
+
+func (w *World) uplinkNow(node string, a netip.Addr) *Endpoint {
 	of := func(is func(*Endpoint) bool) *Endpoint {
 		return w.first(func(e *Endpoint) bool { return e.Kind == KindHost && e.Node == node && is(e) })
 	}

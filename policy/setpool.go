@@ -19,6 +19,7 @@ type setPool struct {
 	sets     immutable.Editor[string, kernel.Set]
 	elements immutable.Editor[kernel.Element, struct{}]
 	needs    map[string]*need
+	needed   map[string]int // of these, by the text of the selector whose members are in them
 
 	choices  map[string]*choice // by a selector's text
 	services map[ID][]ServiceEndpoint
@@ -49,7 +50,7 @@ type watched struct {
 
 func newSetPool(dirty func(*code)) *setPool {
 	s := &setPool{
-		dirty: dirty, needs: map[string]*need{}, choices: map[string]*choice{},
+		dirty: dirty, needs: map[string]*need{}, needed: map[string]int{}, choices: map[string]*choice{},
 		services: map[ID][]ServiceEndpoint{}, uses: map[ID]*serviceUse{},
 	}
 	s.members = NewMembers(Edits{Prefix: s.member, Port: s.portMember})
@@ -77,6 +78,7 @@ func (s *setPool) need(l lookup) {
 	switch {
 	case l.members != nil:
 		m := s.of(l)
+		s.needed[l.members.String()]++
 		m.Watch(l.members) // tells all, if nobody else watches it
 		for p := range m.Prefixes(l.members) {
 			if p.Addr().Is6() == l.kind.IPv6 && p.IsSingleIP() != l.kind.Ranges {
@@ -114,6 +116,9 @@ func (s *setPool) unneed(name string) {
 			s.put(kernel.Element{Set: name, Prefix: p}, false)
 		}
 		m.Unwatch(l.members)
+		if s.needed[l.members.String()]--; s.needed[l.members.String()] == 0 {
+			delete(s.needed, l.members.String())
+		}
 	case l.port != nil:
 		for at := range s.members.Ports(l.port.of()) {
 			s.put(portElement(name, l.port.of(), at), false)
@@ -156,7 +161,9 @@ func (s *setPool) fixed(l lookup) func(yield func(kernel.Element) bool) {
 // member hears that a selector chooses an address or a wider net, or no longer does.
 func (s *setPool) member(sel string, p netip.Prefix, in bool) {
 	v6, wide := p.Addr().Is6(), !p.IsSingleIP()
-	s.move(selectedName(sel, wide, false, v6), p, in)
+	if s.needed[sel] > 0 { // else its name is not worth the while
+		s.move(selectedName(sel, wide, false, v6), p, in)
+	}
 	ch := s.choices[sel]
 	if !wide || ch == nil {
 		return
@@ -246,11 +253,15 @@ func (s *setPool) setService(id ID, endpoints []ServiceEndpoint) {
 			if s.needs[l.name] == nil {
 				continue
 			}
-			for e := range s.behind(l, old) {
-				s.put(e, false)
-			}
+			stay := map[kernel.Element]bool{}
 			for e := range s.behind(l, endpoints) {
+				stay[e] = true
 				s.put(e, true)
+			}
+			for e := range s.behind(l, old) {
+				if !stay[e] {
+					s.put(e, false)
+				}
 			}
 		}
 	}

@@ -27,6 +27,8 @@ type PacketAt struct {
 	// Fragment says that it is one of several, Later that it is not the first, so that
 	// it has no ports and no type of ICMP.
 	Fragment, Later bool
+	// MidStream says that it is of TCP and does not begin a connection.
+	MidStream bool
 	// VNI is of VXLAN in UDP.
 	VNI uint32
 	// OverLimit says that every Limit has been used up.

@@ -82,11 +82,11 @@ func (w *tracing) addressMatches(m kernel.AddrMatch) bool {
 
 // transportMatches asks what only the first fragment can answer.
 func (w *tracing) transportMatches(r kernel.Rule) bool {
-	asked := r.DstPort != 0 || r.VNI != 0 || len(r.Ports) > 0 || r.ICMP != nil || r.NotICMP != nil
+	asked := r.DstPort != 0 || r.VNI != 0 || r.NoSYN || len(r.Ports) > 0 || r.ICMP != nil || r.NotICMP != nil
 	switch {
 	case asked && w.p.Later:
 		return false
-	case r.DstPort != 0 && r.DstPort != w.p.DstPort, r.VNI != 0 && r.VNI != w.p.VNI:
+	case r.DstPort != 0 && r.DstPort != w.p.DstPort, r.VNI != 0 && r.VNI != w.p.VNI, r.NoSYN && !w.p.MidStream:
 		return false
 	case r.ICMP != nil && !w.icmpIs(*r.ICMP), r.NotICMP != nil && w.icmpIs(*r.NotICMP):
 		return false

@@ -16,10 +16,10 @@ import (
 func TestRemembering(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := policytest.World().Draw(t, "world")
-		kept := w.Remembering()
+		remembering := w.Remembering()
 		for range 4 {
 			p := policytest.Packet(w).Draw(t, "packet")
-			want, got := w.Evaluate(p), kept.Evaluate(p)
+			want, got := w.Evaluate(p), remembering.Evaluate(p)
 			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *policy.Endpoint) bool { return a == b })); diff != "" {
 				t.Errorf("%v (-plain +remembering):\n%s", p, diff)
 			}

@@ -379,7 +379,7 @@ func hostLinks(h *kernel.Host) map[string][]netip.Addr {
 func enforcement(s v1.AgentSettings, devices immutable.Map[string, kernel.Tunnel]) policy.Settings {
 	out := policy.Settings{
 		LogRate: uint32(s.LogActionRateLimit), LogBurst: uint32(s.LogActionBurst), PodsToHost: policy.Allow,
-		Tunnels:  betweenNodes(devices),
+		Tunnels: betweenNodes(devices), EndRefused: s.PolicyChange == v1.PolicyTerminate,
 		FailSafe: [2][]policy.FailSafe{policy.Ingress: policy.FromFailsafePorts(s.FailsafeInbound), policy.Egress: policy.FromFailsafePorts(s.FailsafeOutbound)},
 	}
 	if s.DefaultEndpointToHostAction == v1.EndpointToHostDrop {

@@ -18,18 +18,22 @@ type rules struct {
 }
 
 // of returns the rules of both, made of the last ones: the cost is that of what
-// changed.
+// changed. What policies say comes first, for most of it is theirs: all shares it then.
 func (r rules) of(p protection, e policy.Output) rules {
 	return rules{
 		protection: p, enforced: e,
-		sets:     joined(joined(r.sets, r.protection.sets, p.sets), r.enforced.Sets, e.Sets),
-		elements: joined(joined(r.elements, r.protection.elements, p.elements), r.enforced.Elements, e.Elements),
-		chains:   joined(joined(r.chains, r.protection.chains, p.chains), r.enforced.Chains, e.Chains),
+		sets:     joined(joined(r.sets, r.enforced.Sets, e.Sets), r.protection.sets, p.sets),
+		elements: joined(joined(r.elements, r.enforced.Elements, e.Elements), r.protection.elements, p.elements),
+		chains:   joined(joined(r.chains, r.enforced.Chains, e.Chains), r.protection.chains, p.chains),
 	}
 }
 
-// joined returns all, in which a part has changed from was to is.
+// joined returns all, in which a part has changed from was to is. Without another part
+// that is the part itself, which is kept once then.
 func joined[K, V comparable](all, was, is immutable.Map[K, V]) immutable.Map[K, V] {
+	if all.Len() == was.Len() {
+		return is
+	}
 	edit := all.Edit()
 	for k := range immutable.Diff(was, is) {
 		if v, ok := is.Get(k); ok {

@@ -3,10 +3,15 @@
 //
 //	GET /v1/status   the agent's NodeStatus (api/v1), as of now
 //	GET /v1/routes   []Route, every route that is wanted, learned or in the kernel as ours
+//	GET /v1/endpoints
+//	                 []Endpoint, the node's pods and host endpoints, and what is in force for each
 //	GET /v1/flows    Flow, one a line: what policies did with packets;
-//	                 follow=true goes on with those to come, denied=true leaves others out
+//	                 follow=true goes on with those to come, denied=true leaves others out,
+//	                 endpoint and address ask for those from or to one
 //	GET /v1/trace    TraceHop, one a line: the way of packets from now on, as it is seen;
-//	                 src, dst, protocol, srcPort, dstPort, mark say of which
+//	                 src, dst, protocol, srcPort, dstPort, mark say of which, replies=true
+//	                 takes in what comes back
+//	GET /v1/counters []Counter, what the rules of policies have counted
 //
 // It guarantees the wire format for agent and ctl alike, and leaves to them what
 // is in it. Errors are JSON {"error": "…"} with a fitting status code; one
@@ -15,10 +20,12 @@ package localapi
 
 // Paths of the API.
 const (
-	StatusPath = "/v1/status"
-	RoutesPath = "/v1/routes"
-	FlowsPath  = "/v1/flows"
-	TracePath  = "/v1/trace"
+	StatusPath    = "/v1/status"
+	RoutesPath    = "/v1/routes"
+	EndpointsPath = "/v1/endpoints"
+	FlowsPath     = "/v1/flows"
+	TracePath     = "/v1/trace"
+	CountersPath  = "/v1/counters"
 )
 
 // DefaultSocket is where the agent listens unless told otherwise.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	v1 "cairn.network/cairn/api/v1"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -24,6 +26,7 @@ import (
 type source struct {
 	status *v1.NodeStatus
 	routes []Route
+	points []Endpoint
 	err    error
 	wait   bool
 }
@@ -37,6 +40,8 @@ func (s source) Status(ctx context.Context) (*v1.NodeStatus, error) {
 }
 
 func (s source) Routes(context.Context) ([]Route, error) { return s.routes, s.err }
+
+func (s source) Endpoints(context.Context) ([]Endpoint, error) { return s.points, s.err }
 
 // serve listens on a socket of the test's own.
 func serve(t *testing.T, h http.Handler) string {
@@ -90,6 +95,30 @@ func TestRoutes(t *testing.T) {
 			}
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("routes (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for name, want := range map[string][]Endpoint{
+		"none": {},
+		"both families": {
+			{Kind: "HostEndpoint", Name: "eth0", Node: "n1", Links: []string{"eth0", "eth1"}, Ingress: []EndpointPolicy{}, Egress: []EndpointPolicy{}, InForce: true},
+			{
+				Kind: "WorkloadEndpoint", Namespace: "a", Name: "p-eth0", Pod: "p", Node: "n1", Links: []string{"cairn0"},
+				Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.1"), netip.MustParseAddr("fd00::1")}, Labels: map[string]string{"app": "p"},
+				Ingress: []EndpointPolicy{{Tier: "default", Policy: "NetworkPolicy a/p", State: PolicyFailing, Reason: "no memory"}}, Reason: "no memory",
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := NewClient(serve(t, Handler(source{points: want}))).Endpoints(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+				t.Errorf("endpoints (-want +got):\n%s", d)
 			}
 		})
 	}

@@ -9,6 +9,13 @@ import (
 	"time"
 )
 
+// Verdicts of flows.
+const (
+	FlowAllowed = "allow"
+	FlowDenied  = "deny"
+	FlowLogged  = "log" // a rule with action Log matched; what became of it another flow says
+)
+
 // Flow is what a policy did with a packet, mostly the first of a connection.
 type Flow struct {
 	Time time.Time `json:"time"`
@@ -38,7 +45,7 @@ type Flow struct {
 	Tier   string `json:"tier,omitempty"`
 	Policy string `json:"policy,omitempty"`
 	Rule   int    `json:"rule,omitempty"`
-	// Lost is how many flows before this one could not be told.
+	// Lost is how many flows before this one could not be told, at least.
 	Lost uint64 `json:"lost,omitempty"`
 }
 
@@ -46,6 +53,17 @@ type Flow struct {
 type FlowQuery struct {
 	Follow bool // go on with those to come; otherwise end with the last that is remembered
 	Denied bool // only those denied
+	// Endpoint asks for flows from or to this one, as SrcEndpoint and DstEndpoint have it;
+	// Address for those from or to this address.
+	Endpoint string
+	Address  netip.Addr
+}
+
+// Matches says whether a flow is wanted.
+func (q FlowQuery) Matches(f Flow) bool {
+	return (!q.Denied || f.Verdict == FlowDenied) &&
+		(q.Endpoint == "" || q.Endpoint == f.SrcEndpoint || q.Endpoint == f.DstEndpoint) &&
+		(!q.Address.IsValid() || q.Address == f.Src || q.Address == f.Dst)
 }
 
 // Steps of a packet's way.
@@ -110,6 +128,7 @@ type TraceQuery struct {
 	Protocol         uint8      // 0: any
 	SrcPort, DstPort uint16     // 0: any
 	Mark             uint32     // 0: any
+	Replies          bool       // what comes back, too
 }
 
 // PacketSource is a Source that tells of packets, too. The callbacks may wait until the
@@ -132,14 +151,22 @@ func (q FlowQuery) values() url.Values {
 			v.Set(name, "true")
 		}
 	}
+	if q.Endpoint != "" {
+		v.Set("endpoint", q.Endpoint)
+	}
+	if q.Address.IsValid() {
+		v.Set("address", q.Address.String())
+	}
 	return v
 }
 
 // parseFlowQuery is the reverse of values.
 func parseFlowQuery(v url.Values) (q FlowQuery, err error) {
 	return q, parseValues(v, map[string]func(string) error{
-		"follow": func(s string) (err error) { q.Follow, err = strconv.ParseBool(s); return err },
-		"denied": func(s string) (err error) { q.Denied, err = strconv.ParseBool(s); return err },
+		"follow":   func(s string) (err error) { q.Follow, err = strconv.ParseBool(s); return err },
+		"denied":   func(s string) (err error) { q.Denied, err = strconv.ParseBool(s); return err },
+		"endpoint": func(s string) error { q.Endpoint = s; return nil },
+		"address":  address(&q.Address),
 	})
 }
 
@@ -158,18 +185,23 @@ func (q TraceQuery) values() url.Values {
 			v.Set(name, strconv.FormatUint(n, 10))
 		}
 	}
+	if q.Replies {
+		v.Set("replies", "true")
+	}
 	return v
 }
 
 // parseTraceQuery is the reverse of values.
 func parseTraceQuery(v url.Values) (q TraceQuery, err error) {
-	address := func(a *netip.Addr) func(string) error {
-		return func(s string) (err error) { *a, err = netip.ParseAddr(s); return err }
-	}
 	return q, parseValues(v, map[string]func(string) error{
 		"src": address(&q.Src), "dst": address(&q.Dst),
+		"replies":  func(s string) (err error) { q.Replies, err = strconv.ParseBool(s); return err },
 		"protocol": number(&q.Protocol, 8), "srcPort": number(&q.SrcPort, 16), "dstPort": number(&q.DstPort, 16), "mark": number(&q.Mark, 32),
 	})
+}
+
+func address(a *netip.Addr) func(string) error {
+	return func(s string) (err error) { *a, err = netip.ParseAddr(s); return err }
 }
 
 func number[T uint8 | uint16 | uint32](n *T, bits int) func(string) error {

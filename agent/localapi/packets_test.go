@@ -102,6 +102,7 @@ func TestFlows(t *testing.T) {
 		want  string
 	}{
 		"none":              {},
+		"of one":            {query: FlowQuery{Endpoint: "a/web", Address: netip.MustParseAddr("fd00::1")}},
 		"one":               {FlowQuery{Denied: true}, someFlows()[:1], nil, ""},
 		"both families":     {FlowQuery{Follow: true}, someFlows(), nil, ""},
 		"an error at once":  {FlowQuery{Follow: true, Denied: true}, nil, errors.New("not ready"), "read the agent's flows: the agent at SOCKET answered: not ready"},
@@ -137,6 +138,7 @@ func TestTrace(t *testing.T) {
 		"anything": {},
 		"IPv4":     {Src: netip.MustParseAddr("10.244.0.1"), Dst: netip.MustParseAddr("10.244.0.2"), Protocol: 6, SrcPort: 65535, DstPort: 1, Mark: 1<<32 - 1},
 		"IPv6":     {Dst: netip.MustParseAddr("fd00::2"), Protocol: 58},
+		"replies":  {Dst: netip.MustParseAddr("fd00::2"), Replies: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newPacketSource()
@@ -211,6 +213,8 @@ func TestPacketRefusals(t *testing.T) {
 		"neither true nor false": {newPacketSource(), "GET", FlowsPath + "?follow=maybe", 400, `{"error":"parameter \"follow\": strconv.ParseBool: parsing \"maybe\": invalid syntax"}`},
 		"twice":                  {newPacketSource(), "GET", FlowsPath + "?denied=true&denied=false", 400, `{"error":"parameter \"denied\" is given 2 times"}`},
 		"no address":             {newPacketSource(), "GET", TracePath + "?src=web", 400, `{"error":"parameter \"src\": ParseAddr(\"web\"): unable to parse IP"}`},
+		"no address of a flow":   {newPacketSource(), "GET", FlowsPath + "?address=web", 400, `{"error":"parameter \"address\": ParseAddr(\"web\"): unable to parse IP"}`},
+		"no counters":            {source{}, "GET", CountersPath, 501, `{"error":"this agent does not tell of counters"}`},
 		"too great a port":       {newPacketSource(), "GET", TracePath + "?dstPort=65536", 400, `{"error":"parameter \"dstPort\": strconv.ParseUint: parsing \"65536\": value out of range"}`},
 	} {
 		t.Run(name, func(t *testing.T) {

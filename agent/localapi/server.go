@@ -24,6 +24,9 @@ type Source interface {
 	// Routes returns every route that is wanted, learned or in the kernel as
 	// Cairn's, in the order of destinations.
 	Routes(ctx context.Context) ([]Route, error)
+	// Endpoints returns the node's pods and host endpoints, by kind and name, and what
+	// is in force for each.
+	Endpoints(ctx context.Context) ([]Endpoint, error)
 }
 
 // Handler returns the API's server side. A source that is a PacketSource tells of
@@ -41,9 +44,12 @@ func Handler(source Source) http.Handler {
 		}
 		answer(w, rs, err)
 	})
+	handleEndpoints(mux, source)
 	handlePackets(mux, source)
+	handleCounters(mux, source)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if p := r.URL.Path; slices.Contains([]string{StatusPath, RoutesPath, FlowsPath, TracePath}, p) {
+		paths := []string{StatusPath, RoutesPath, EndpointsPath, FlowsPath, TracePath, CountersPath}
+		if p := r.URL.Path; slices.Contains(paths, p) {
 			w.Header().Set("Allow", http.MethodGet)
 			write(w, http.StatusMethodNotAllowed, problem{fmt.Sprintf("%s takes GET only, not %s", p, r.Method)})
 			return

@@ -348,6 +348,54 @@ func TestVoids(t *testing.T) {
 	}
 }
 
+// TestHolds holds when what is in what a table holds is read again, and when it is known
+// to be nothing.
+func TestHolds(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		have, want map[string]int // of what holds
+		first      []string       // of what is in it
+		then       map[string]int
+		fails      bool
+		second     []string
+	}{
+		{name: "nothing there", want: map[string]int{"s": 1}, first: []string{"in set e=1"}},
+		{name: "something there", have: map[string]int{"s": 1}, want: map[string]int{"s": 1}, first: []string{"in read", "in set e=1"}},
+		{name: "one more", want: map[string]int{"s": 1}, then: map[string]int{"s": 1, "t": 1}, first: []string{"in set e=1"}},
+		{name: "another in its place", want: map[string]int{"s": 1}, then: map[string]int{"s": 2}, first: []string{"in set e=1"}, second: []string{"in read"}},
+		{name: "one more fails", want: map[string]int{"s": 1}, then: map[string]int{"t": 1}, fails: true, first: []string{"in set e=1"}, second: []string{"in read"}},
+		{name: "one less", want: map[string]int{"s": 1, "t": 1}, then: map[string]int{"s": 1}, first: []string{"in set e=1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log, inLog []string
+			outer, out := newWorld("out", &log, maps.Clone(test.have))
+			if outer.have == nil {
+				outer.have = map[string]int{}
+			}
+			_, in := newWorld("in", &inLog, map[string]int{})
+			out.Holds(in)
+			out.Want(immutable.Of(test.want), nil)
+			in.Want(immutable.Of(map[string]int{"e": 1}), nil)
+			Pass(t.Context(), []Step{out, in}, nil)
+			if d := cmp.Diff(test.first, inLog); d != "" {
+				t.Errorf("first (-want +got):\n%s", d)
+			}
+			if test.then == nil {
+				return
+			}
+			inLog = nil
+			if test.fails {
+				outer.fail["t"] = errors.New("no")
+			}
+			out.Want(immutable.Of(test.then), nil)
+			Pass(t.Context(), []Step{out, in}, nil)
+			if d := cmp.Diff(test.second, inLog); d != "" {
+				t.Errorf("second (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
 // TestAnyOrder walks through random wants, foreign changes, doubts and faults:
 // once the faults end the world is what is wanted, and a second pass is idle.
 func TestAnyOrder(t *testing.T) {

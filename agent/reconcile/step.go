@@ -110,6 +110,11 @@ func (t *Tracker[K, V]) read(ctx context.Context) error {
 		t.doubt = true
 	} else {
 		t.known, t.begun = known.Edit(), true
+		if len(have) == 0 && !t.doubt { // else there may be something by now
+			for _, o := range t.holds {
+				o.empty()
+			}
+		}
 	}
 	t.catchUp()
 	return err
@@ -138,20 +143,23 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 	if len(set)+len(del) == 0 {
 		return nil
 	}
-	t.writing = make(map[K]aim[V], len(set)+len(del))
-	for k, v := range set {
-		t.writing[k] = aim[V]{value: v}
-	}
+	all := &batch[K, V]{set: set, del: make(map[K]struct{}, len(del))}
 	for _, k := range del {
-		t.writing[k] = aim[V]{gone: true}
+		all.del[k] = struct{}{}
 	}
+	t.writing = all
+	wanted, replaces := t.want, t.replaces(set)
 	t.mu.Unlock()
 	err := t.table.Write(ctx, set, del)
 	for _, o := range t.voids {
 		o.void(err == nil)
 	}
+	if err != nil || replaces {
+		for _, o := range t.holds {
+			o.void(err == nil)
+		}
+	}
 	t.mu.Lock()
-	aims := t.writing
 	t.writing = nil
 	defer func() {
 		t.catchUp()
@@ -163,30 +171,76 @@ func (t *Tracker[K, V]) write(ctx context.Context, set map[K]V, del []K, now tim
 		return t.broken(fmt.Errorf("write: %w", whole), now)
 	}
 	t.whole = Failure{}
-	for k, a := range aims {
-		t.settle(k, a, failed[k], now)
+	t.writes += uint64(len(set) + len(del))
+	for k, err := range failed {
+		if _, written := all.aim(k); written {
+			t.fail(k, err, now)
+			delete(all.set, k)
+			delete(all.del, k)
+		}
 	}
+	t.settle(all, wanted)
 	return nil
 }
 
-// settle takes down what came of writing a key.
-func (t *Tracker[K, V]) settle(k K, a aim[V], err error, now time.Time) {
-	t.writes++
-	switch {
-	case err != nil:
-		var f Failure
-		if old, again := t.failed.Get(k); again {
-			f = *old
-		}
-		f = f.failed(err, now, t.phase)
-		t.failed.Set(k, &f)
-		return
-	case a.gone:
-		t.known.Delete(k)
-	default:
-		t.known.Set(k, a.value)
+// replaces says whether any key that is to be set is there already.
+func (t *Tracker[K, V]) replaces(set map[K]V) bool {
+	if len(t.holds) == 0 {
+		return false
 	}
-	t.failed.Delete(k)
+	for k := range set {
+		if _, there := t.known.Get(k); there {
+			return true
+		}
+	}
+	return false
+}
+
+// fail takes down that a key could not be written.
+func (t *Tracker[K, V]) fail(k K, err error, now time.Time) {
+	var f Failure
+	if old, again := t.failed.Get(k); again {
+		f = *old
+	}
+	f = f.failed(err, now, t.phase)
+	t.failed.Set(k, &f)
+}
+
+// settle takes down what was written when this was wanted. What is known is what is
+// wanted then, but for what else is wrong: made so it shares most with that, at the cost
+// of what was wrong.
+func (t *Tracker[K, V]) settle(b *batch[K, V], wanted immutable.Map[K, V]) {
+	known := t.want.Edit()
+	for k := range immutable.Diff(t.want, t.known.Map()) {
+		aim, written := b.aim(k)
+		if !written {
+			if v, there := t.known.Get(k); there {
+				aim = &v
+			}
+		}
+		if aim == nil {
+			known.Delete(k)
+		} else {
+			known.Set(k, *aim)
+		}
+	}
+	if t.want != wanted { // meanwhile, so what was written need not be what differs
+		for k, v := range b.set {
+			known.Set(k, v)
+		}
+		for k := range b.del {
+			known.Delete(k)
+		}
+	}
+	t.known = known
+	if t.failed.Len() == 0 {
+		return
+	}
+	for k := range t.failed.Map().All() {
+		if _, written := b.aim(k); written {
+			t.failed.Delete(k)
+		}
+	}
 }
 
 // catchUp adds what the world told meanwhile.

@@ -27,6 +27,7 @@ type Tracker[K, V comparable] struct {
 	name  string
 	table Table[K, V]
 	voids []interface{ void(clean bool) }
+	holds []content
 	// displaced returns which of the keys that go must do so with those that are set.
 	displaced func(set map[K]V, going []K) []K
 	phase     time.Duration // of retries
@@ -41,7 +42,7 @@ type Tracker[K, V comparable] struct {
 	whole  Failure // of Read, or of a Write as a whole
 
 	reading bool
-	writing map[K]aim[V] // under way
+	writing *batch[K, V] // under way; nil: nothing is
 	// later holds what the world told in that time, for it may be newer than what
 	// comes of the Read or Write.
 	later     []func()
@@ -50,10 +51,22 @@ type Tracker[K, V comparable] struct {
 	writes    uint64
 }
 
-// aim is what a write makes of a key.
-type aim[V comparable] struct {
-	value V
-	gone  bool
+// batch is what one write sets and deletes; a key is in one of the two only.
+type batch[K, V comparable] struct {
+	set map[K]V
+	del map[K]struct{}
+}
+
+// aim returns what a write makes of a key: nil, it is gone. False: nothing.
+func (b *batch[K, V]) aim(k K) (v *V, written bool) {
+	if b == nil {
+		return nil, false
+	}
+	if v, ok := b.set[k]; ok {
+		return &v, true
+	}
+	_, written = b.del[k]
+	return nil, written
 }
 
 // NewTracker returns a tracker of the table; nothing is wanted yet. The name is
@@ -76,6 +89,25 @@ func (t *Tracker[K, V]) Voids(others ...interface{ void(clean bool) }) { t.voids
 // there would be neither.
 func (t *Tracker[K, V]) Displaces(displaced func(set map[K]V, going []K) []K) {
 	t.displaced = displaced
+}
+
+// content is what is in what another table holds.
+type content interface {
+	void(clean bool)
+	empty()
+}
+
+// Holds says that the others, which are trackers too, are of what is in what this table
+// holds, such as the elements of sets: where a read finds nothing they have nothing,
+// what is written anew has nothing in it, and a write that replaces something, or fails,
+// puts them in doubt. Of what is deleted the content is deleted before.
+func (t *Tracker[K, V]) Holds(others ...content) { t.holds = others }
+
+// empty makes known that there is nothing.
+func (t *Tracker[K, V]) empty() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known, t.begun, t.doubt = new(immutable.Editor[K, V]), true, false
 }
 
 // void puts everything in doubt. Clean says that there is a new table for sure,
@@ -126,8 +158,8 @@ func (t *Tracker[K, V]) Observe(k K, v *V) bool {
 		t.later = append(t.later, func() { t.note(k, v) })
 	}
 	news := t.note(k, v)
-	if written, busy := t.writing[k]; busy { // the echo of our own write is none
-		news = (v == nil) != written.gone || v != nil && *v != written.value
+	if aim, written := t.writing.aim(k); written { // the echo of our own write is none
+		news = (v == nil) != (aim == nil) || v != nil && *v != *aim
 	}
 	if !news || t.doubt || t.reading { // the latter two look for themselves
 		return false

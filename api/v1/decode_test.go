@@ -85,7 +85,7 @@ func TestExamples(t *testing.T) {
 
 // cairnKinds are the kinds of Cairn's own API, as errors list them.
 const cairnKinds = "BGPConfiguration, AgentConfiguration, BGPPeer, IPPool, Node, IPAMBlock, Tier, NetworkSet, GlobalNetworkSet, " +
-	"NetworkPolicy, GlobalNetworkPolicy, StagedNetworkPolicy, StagedGlobalNetworkPolicy, HostEndpoint, WorkloadEndpoint, NodeStatus"
+	"NetworkPolicy, GlobalNetworkPolicy, StagedNetworkPolicy, StagedGlobalNetworkPolicy, HostEndpoint, WorkloadEndpoint, PacketTrace, NodeStatus"
 
 func TestDecode(t *testing.T) {
 	const head = "apiVersion: cairn.network/v1\nkind: IPPool\nmetadata: {name: blue}\n"

@@ -84,6 +84,9 @@ func (f *agentFlags) run(ctx context.Context) error {
 	a, err := agent.New(cfg, agent.Drivers{
 		Store: store, Kernel: hostTables(), Host: linux.NewWatcher(),
 		Conntrack: linux.NewConntrack(), Pods: linux.NewAttacher(), Speaker: gobgp.New(cfg.Log),
+		Packets: agent.Packets{
+			Log: linux.NewPacketLog(), Counters: linux.NewCounters(), Tracer: linux.NewTracer(), Lookup: linux.NewLookup(), Prober: linux.NewProber(),
+		},
 	})
 	if err != nil {
 		return err

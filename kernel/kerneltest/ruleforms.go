@@ -156,6 +156,8 @@ func doingForms() []kernel.Rule {
 	rules := []kernel.Rule{
 		{States: kernel.StateEstablished | kernel.StateRelated, Verdict: kernel.Accept},
 		{States: kernel.StateInvalid, Verdict: kernel.Drop},
+		{Protocol: kernel.ProtoTCP, NoSYN: true, Verdict: kernel.Drop},
+		{Protocol: kernel.ProtoTCP, DstPort: 80, Ports: []kernel.PortMatch{{Place: kernel.Source, First: 1, Last: 9}}, NoSYN: true, States: kernel.StateNew, Verdict: kernel.Drop},
 		{States: kernel.StateInvalid | kernel.StateEstablished | kernel.StateRelated | kernel.StateNew | kernel.StateUntracked, Verdict: kernel.Drop},
 		{States: kernel.StateUntracked, Translated: true, Verdict: kernel.NoTrack},
 		{Counter: true, Verdict: kernel.Continue},

@@ -113,6 +113,7 @@ func tracesWhatMatches(t *testing.T, w TracerWorld) {
 		{"destination port", kernel.TraceFilter{Protocol: kernel.ProtoUDP, DstPort: 53}, 4},
 		{"port of SCTP", kernel.TraceFilter{Protocol: kernel.ProtoSCTP, DstPort: 53}, 2},
 		{"all of it", kernel.TraceFilter{Src: from4, Dst: PacketsTo[0], Protocol: kernel.ProtoUDP, SrcPort: 1000, DstPort: 53}, 1},
+		{"and what comes back", kernel.TraceFilter{Src: from4, Dst: PacketsTo[0], Protocol: kernel.ProtoUDP, SrcPort: 1000, DstPort: 53, Replies: true}, 2},
 		{"a mark that none has", kernel.TraceFilter{Dst: to6, Mark: 5}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -165,6 +166,7 @@ func refusesFilters(t *testing.T, w TracerWorld) {
 	four, six := PacketsFrom[0], PacketsFrom[1]
 	for name, filter := range map[string]kernel.TraceFilter{
 		"nothing":                {},
+		"replies to nothing":     {Replies: true},
 		"two families":           {Src: four, Dst: six},
 		"a port of ICMP":         {Protocol: kernel.ProtoICMP, DstPort: 1},
 		"a port of no protocol":  {Dst: four, SrcPort: 1},

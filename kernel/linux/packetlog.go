@@ -33,7 +33,7 @@ const logCopied = 128
 
 // Messages and attributes of linux/netfilter/nfnetlink_log.h.
 const (
-	logPacketMessage = unix.NFNL_SUBSYS_ULOG<<8 | 0
+	logPacketMessage = unix.NFNL_SUBSYS_ULOG << 8
 	logConfig        = unix.NFNL_SUBSYS_ULOG<<8 | 1
 
 	logConfigCommand   = 1

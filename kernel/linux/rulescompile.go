@@ -29,7 +29,11 @@ const (
 	vniInUDP              = 8 + 4 // behind UDP's header and VXLAN's flags
 	vniLen                = 3
 	icmpType              = 0 // the code is behind it
+	tcpFlags              = 13
 )
+
+// tcpSYN is one of TCP's flags.
+const tcpSYN = 1 << 1
 
 // destinationTranslated is a bit of a connection's status (IPS_DST_NAT).
 const destinationTranslated = 1 << 5
@@ -146,7 +150,7 @@ func (l *expressions) family(f uint8) {
 	l.add(load(expr.MetaKeyNFPROTO), equals(number))
 }
 
-// ports adds what asks for ports and the VNI.
+// ports adds what asks for ports, the VNI and flags.
 func (l *expressions) ports(r kernel.Rule) {
 	if r.DstPort != 0 {
 		l.port(kernel.PortMatch{Place: kernel.Destination, First: r.DstPort, Last: r.DstPort})
@@ -157,6 +161,9 @@ func (l *expressions) ports(r kernel.Rule) {
 	}
 	for _, p := range r.Ports {
 		l.port(p)
+	}
+	if r.NoSYN {
+		l.add(loadBytes(expr.PayloadBaseTransportHeader, tcpFlags, 1), masked([]byte{tcpSYN}), equals(0))
 	}
 }
 

@@ -96,6 +96,8 @@ func (d *decompiler) compared(not bool, data []byte) {
 		switch {
 		case l.Base == expr.PayloadBaseNetworkHeader:
 			d.prefix(l, not, data)
+		case l.Offset == tcpFlags:
+			d.rule.NoSYN = true
 		case l.Offset == vniInUDP:
 			d.rule.VNI = bigEndian(data)
 		case d.rule.Protocol == kernel.ProtoICMP || d.rule.Protocol == kernel.ProtoICMPv6:

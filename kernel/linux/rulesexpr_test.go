@@ -78,6 +78,7 @@ func anyRule(t *rapid.T) kernel.Rule {
 	case kernel.ProtoICMP, kernel.ProtoICMPv6:
 		r.ICMP, r.NotICMP = anyICMP(t), anyICMP(t)
 	case kernel.ProtoTCP, kernel.ProtoUDP:
+		r.NoSYN = r.Protocol == kernel.ProtoTCP && rapid.Bool().Draw(t, "no SYN")
 		r.DstPort = rapid.Uint16().Draw(t, "port")
 		fallthrough
 	case kernel.ProtoSCTP:

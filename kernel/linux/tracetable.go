@@ -43,6 +43,9 @@ func makeTraceTable(conn *netlink.Conn, filter kernel.TraceFilter) error {
 					number(unix.NFTA_HOOK_PRIORITY, uint32(0xffffffff+priorityTrace+1))),
 				text(unix.NFTA_CHAIN_TYPE, string(kernel.ChainFilter))),
 			traceRule(string(name), filter))
+		if filter.Replies {
+			messages = append(messages, traceRule(string(name), filter.Reverse()))
+		}
 	}
 	last := len(messages) - 1
 	messages[last].Header.Flags |= netlink.Acknowledge

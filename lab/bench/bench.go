@@ -38,7 +38,7 @@ type Options struct {
 	Progress func(step string)
 }
 
-// Row is one figure.
+// Row is one figure. One without samples is the head of those that follow.
 type Row struct {
 	Name      string
 	Unit      string // "ms", "MiB", "Gbit/s", "µs"
@@ -101,6 +101,8 @@ func (b *bench) parts() []part {
 		{"vxlan", "the data path by VXLAN", b.tunnels(vxlanTraffic)},
 		{"ipip", "the data path by IPIP", b.tunnels(ipipTraffic)},
 		{"scale", "an agent in a large cluster", b.scale},
+		{"policies", "what policies cost an agent", b.policyCosts},
+		{"policypath", "the data path with policies", b.policyPaths},
 	}
 }
 
@@ -139,6 +141,10 @@ func Write(w io.Writer, rows []Row) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "FIGURE\tUNIT\tN\tMEDIAN\tP90\tYARDSTICK\tMEDIAN\tRATIO\tAIM")
 	for _, r := range rows {
+		if len(r.Samples) == 0 {
+			fmt.Fprintf(tw, "\n%s\n", r.Name)
+			continue
+		}
 		compared, ratio := "-", "-"
 		if len(r.Compared) > 0 {
 			compared = digits(quantile(r.Compared, 0.5))

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cairn.network/cairn/kernel"
+	"cairn.network/cairn/lab"
 	"cairn.network/cairn/lab/netns"
 )
 
@@ -27,7 +28,16 @@ type told struct {
 	at     time.Time
 	what   change
 	mac    kernel.MAC // of neighbours and forwarding
+	count  int        // of elements
 	delete bool
+}
+
+// watched is what of a kernel's is watched.
+type watched struct {
+	protocol int // of netlink(7)
+	groups   []uint
+	// parse returns what a message tells; false if it is of no interest.
+	parse func(syscall.NetlinkMessage) (told, bool)
 }
 
 // change says what changed.
@@ -38,17 +48,25 @@ const (
 	route
 	neighbour
 	forwarding
+	rule
+	element
+	generation // the end of a transaction of nftables
 )
 
 // watchBuffer holds, in bytes, what the kernel tells at once of a large cluster.
 const watchBuffer = 256 << 20
 
-// watchedGroups are those of rtnetlink(7) that it listens to.
-var watchedGroups = []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}
+// network is what rtnetlink(7) tells.
+var network = watched{
+	unix.NETLINK_ROUTE, []uint{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}, parse,
+}
 
 // watch starts to watch n1.
-func (c *large) watch(ctx context.Context) (*kernelWatch, error) {
-	path, err := c.lab.Netns("n1")
+func (c *large) watch(ctx context.Context) (*kernelWatch, error) { return watch(ctx, c.lab, network) }
+
+// watch starts to watch n1 of a lab.
+func watch(ctx context.Context, l *lab.Lab, what watched) (*kernelWatch, error) {
+	path, err := l.Netns("n1")
 	if err != nil {
 		return nil, err
 	}
@@ -57,13 +75,13 @@ func (c *large) watch(ctx context.Context) (*kernelWatch, error) {
 	listening := make(chan error, 1)
 	go func() {
 		w.ended <- netns.Do(path, func() error {
-			fd, err := listenAll()
+			fd, err := listenAll(what)
 			listening <- err
 			if err != nil {
 				return err
 			}
 			defer unix.Close(fd)
-			return w.read(fd)
+			return w.read(fd, what.parse)
 		})
 	}()
 	return w, <-listening
@@ -71,13 +89,13 @@ func (c *large) watch(ctx context.Context) (*kernelWatch, error) {
 
 // listenAll returns a socket on which the kernel tells of everything watched. A
 // read from it ends after a moment.
-func listenAll() (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+func listenAll(what watched) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, what.protocol)
 	if err != nil {
 		return -1, err
 	}
 	var groups uint32
-	for _, g := range watchedGroups {
+	for _, g := range what.groups {
 		groups |= 1 << (g - 1)
 	}
 	limit := unix.Timeval{Usec: 20000}
@@ -93,7 +111,7 @@ func listenAll() (int, error) {
 }
 
 // read tells of what comes until the watch is stopped and nothing is left.
-func (w *kernelWatch) read(fd int) error {
+func (w *kernelWatch) read(fd int, parse func(syscall.NetlinkMessage) (told, bool)) error {
 	defer close(w.told)
 	buf := make([]byte, 64<<10)
 	for {
@@ -121,7 +139,7 @@ func (w *kernelWatch) read(fd int) error {
 	}
 }
 
-// parse returns what a message tells; false if it is of no interest.
+// parse returns what a message of rtnetlink(7) tells; false if it is of no interest.
 func parse(m syscall.NetlinkMessage) (told, bool) {
 	t := told{}
 	switch m.Header.Type {

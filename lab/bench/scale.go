@@ -161,8 +161,8 @@ func fill(ctx context.Context, store datastore.Store, nodes int) error {
 
 // startFigures are what was measured of starts with nothing in the kernel.
 type startFigures struct {
-	synced, started []float64 // ms
-	rss, peak       []float64 // MiB
+	synced, started, cpu []float64 // ms
+	rss, peak            []float64 // MiB
 }
 
 // starts measures starts with nothing in the kernel: from the moment at which the
@@ -198,7 +198,7 @@ func (c *large) start(ctx context.Context, s *startFigures) error {
 	if err := c.lab.WaitAgents(ctx, "n1"); err != nil {
 		return err
 	}
-	sync, err := c.syncedAt(begin)
+	sync, err := syncedAt(c.lab, begin)
 	if err != nil {
 		return err
 	}
@@ -238,9 +238,9 @@ func calmMiB(pid int) (float64, error) {
 // content.
 var inSync = regexp.MustCompile(`(?m)^time=(\S+) level=INFO msg="in sync"`)
 
-// syncedAt returns when the agent that was started at begin was in sync.
-func (c *large) syncedAt(begin time.Time) (time.Time, error) {
-	path, err := c.lab.Log("n1")
+// syncedAt returns when the agent of n1 that was started at begin was in sync.
+func syncedAt(l *lab.Lab, begin time.Time) (time.Time, error) {
+	path, err := l.Log("n1")
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -191,17 +191,12 @@ func pair(client, server string, dst netip.Addr, clientDo, serverDo func(fd int)
 	listening, served := make(chan error, 1), make(chan error, 1)
 	go func() {
 		served <- pinned(server, last, func() error {
-			l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				listening <- err
-				return err
-			}
-			defer unix.Close(l)
-			err = errors.Join(unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(l, addr), unix.Listen(l, 1))
+			l, err := listenTo(dst, 1)
 			listening <- err
 			if err != nil {
 				return err
 			}
+			defer unix.Close(l)
 			fd, err := whole(func() (int, error) {
 				fd, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
 				return fd, err
@@ -231,6 +226,20 @@ func pair(client, server string, dst netip.Addr, clientDo, serverDo func(fd int)
 		return err
 	}
 	return <-served
+}
+
+// listenTo returns a socket that takes connections to the port of the traffic.
+func listenTo(addr netip.Addr, backlog int) (int, error) {
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	err = errors.Join(unix.SetsockoptInt(l, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(l, &unix.SockaddrInet4{Port: trafficPort, Addr: addr.As4()}), unix.Listen(l, backlog))
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(l))
+	}
+	return l, nil
 }
 
 // whole repeats a call that a signal of Go's scheduler interrupted.

@@ -166,6 +166,8 @@ func checkMatches(rule kernel.Rule) error {
 		return fmt.Errorf("protocol %d has no ports", rule.Protocol)
 	case rule.VNI != 0 && rule.Protocol != kernel.ProtoUDP:
 		return errors.New("a VNI without UDP")
+	case rule.NoSYN && rule.Protocol != kernel.ProtoTCP:
+		return errors.New("flags without TCP")
 	case (rule.ICMP != nil || rule.NotICMP != nil) && rule.Protocol != icmp && rule.Protocol != icmpv6:
 		return fmt.Errorf("protocol %d has no types of ICMP", rule.Protocol)
 	case rule.States&^states != 0:

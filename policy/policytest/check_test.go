@@ -89,6 +89,7 @@ func TestRefusals(t *testing.T) {
 		"ports without protocol":     {chains: rule(kernel.Rule{Ports: []kernel.PortMatch{{Place: dst, Last: 1}}}), want: "has no ports"},
 		"port of ICMP":               {chains: rule(kernel.Rule{Protocol: 1, DstPort: 1}), want: "has no ports"},
 		"VNI of TCP":                 {chains: rule(kernel.Rule{Protocol: 6, VNI: 1}), want: "VNI without UDP"},
+		"SYN of UDP":                 {chains: rule(kernel.Rule{Protocol: 17, NoSYN: true}), want: "flags without TCP"},
 		"ICMP of UDP":                {chains: rule(kernel.Rule{Protocol: 17, ICMP: &kernel.ICMP{}}), want: "no types of ICMP"},
 		"unknown state":              {chains: rule(kernel.Rule{States: 1 << 4}), want: "unknown states 0x10"},
 		"unknown family":             {chains: rule(kernel.Rule{Family: 5}), want: "unknown family 5"},

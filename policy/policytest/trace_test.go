@@ -110,6 +110,7 @@ func TestRuleMatches(t *testing.T) {
 		"port":                {kernel.Rule{Protocol: 6, DstPort: 80}, []PacketAt{tcp(), tcp6(fragment)}, []PacketAt{tcp(port(81)), tcp(udp), tcp(later)}},
 		"VNI":                 {kernel.Rule{Protocol: 17, VNI: 7}, []PacketAt{tcp(vni(7))}, []PacketAt{tcp(vni(8)), tcp(udp)}},
 		"fragment":            {kernel.Rule{Fragment: true}, []PacketAt{tcp6(fragment), tcp6(later)}, []PacketAt{tcp6(), tcp(fragment)}},
+		"no SYN":              {kernel.Rule{Protocol: 6, NoSYN: true}, []PacketAt{tcp(func(p *PacketAt) { p.MidStream = true })}, []PacketAt{tcp()}},
 		"translated":          {kernel.Rule{Translated: true}, []PacketAt{tcp(func(p *PacketAt) { p.Translated = true })}, []PacketAt{tcp()}},
 		"new":                 {kernel.Rule{States: kernel.StateNew}, []PacketAt{tcp(), tcp(state(kernel.StateNew))}, []PacketAt{tcp(state(kernel.StateEstablished))}},
 		"one of two states":   {kernel.Rule{States: kernel.StateEstablished | kernel.StateRelated}, []PacketAt{tcp(state(kernel.StateRelated))}, []PacketAt{tcp(), tcp(state(kernel.StateInvalid)), tcp(state(kernel.StateUntracked))}},
@@ -254,7 +255,7 @@ func TestKnowsEveryField(t *testing.T) {
 		of   any
 		want string
 	}{
-		{kernel.Rule{}, "InLink OutLink Src Dst Protocol DstPort VNI Fragment Translated States Family NotProtocol NoInLink Addrs Ports ICMP NotICMP " +
+		{kernel.Rule{}, "InLink OutLink Src Dst Protocol DstPort VNI NoSYN Fragment Translated States Family NotProtocol NoInLink Addrs Ports ICMP NotICMP " +
 			"Counter Limit Log Verdict Target Comment Other"},
 		{kernel.InSet{}, "Set IPv6 Not"},
 		{kernel.AddrMatch{}, "Place IPv6 Not Set Keys Prefix"},

@@ -1,0 +1,73 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ruleset is what the kernel tells of nftables: the rules and elements in whose
+// messages what, which is made by portData or addressData, is found, and the ends of
+// all transactions. What is empty is in none.
+func ruleset(what []byte) watched {
+	return watched{unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, func(m syscall.NetlinkMessage) (told, bool) {
+		t := told{}
+		switch m.Header.Type &^ (unix.NFNL_SUBSYS_NFTABLES << 8) {
+		case unix.NFT_MSG_NEWGEN:
+			t.what = generation
+			return t, true
+		case unix.NFT_MSG_NEWRULE:
+			t.what = rule
+		case unix.NFT_MSG_DELRULE:
+			t.what, t.delete = rule, true
+		case unix.NFT_MSG_NEWSETELEM:
+			t.what = element
+		case unix.NFT_MSG_DELSETELEM:
+			t.what, t.delete = element, true
+		}
+		if len(what) > 0 {
+			t.count = bytes.Count(m.Data, what)
+		}
+		return t, t.count > 0
+	}}
+}
+
+// portData is a port as rules and elements hold it.
+func portData(port uint16) []byte { return valueData(binary.BigEndian.AppendUint16(nil, port)) }
+
+// addressData is an address as rules and elements hold it.
+func addressData(a netip.Addr) []byte { return valueData(a.AsSlice()) }
+
+// valueData returns the attribute NFTA_DATA_VALUE.
+func valueData(value []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofNlAttr+len(value)))
+	return slices.Concat(binary.NativeEndian.AppendUint16(b, unix.NFTA_DATA_VALUE), value)
+}
+
+// waitRules returns when the kernel had so many new rules or elements of what is
+// watched, at the end of the transaction that brought the last, and ends the watch.
+func (w *kernelWatch) waitRules(of change, count int) (time.Time, error) {
+	return w.until(func(t told) bool {
+		if t.what == of && !t.delete {
+			count -= t.count
+		}
+		return count <= 0 && t.what == generation
+	})
+}
+
+// lastOf ends the watch and returns when the last change of a kind was told that
+// nobody has asked for yet; false if there was none.
+func (w *kernelWatch) lastOf(what change) (at time.Time, any bool, err error) {
+	w.cancel()
+	for t := range w.told {
+		if t.what == what {
+			at, any = t.at, true
+		}
+	}
+	return at, any, <-w.ended
+}
