@@ -211,8 +211,9 @@ func TestFlowsOfAFlood(t *testing.T) {
 		s.kernel.LogPacket(p)
 		synctest.Wait()
 		flows := s.told(localapi.FlowQuery{})
-		if last := flows[len(flows)-1]; len(flows) != 1000 || last.Lost != 500 {
-			t.Errorf("%d flows are remembered, and before the last %d were lost, want 1000 and 500", len(flows), last.Lost)
+		// How many it did not even hear of nobody knows.
+		if last := flows[len(flows)-1]; len(flows) != 1000 || last.Lost == 0 || last.Lost > 501 {
+			t.Errorf("%d flows are remembered, and before the last %d were lost, want 1000 and 1 to 501", len(flows), last.Lost)
 		}
 	})
 }

@@ -23,6 +23,9 @@ const (
 	traceLife = time.Minute
 	// traceReady bounds the wait for the nodes on a packet's way until it is sent.
 	traceReady = 2 * time.Second
+	// traceOthers is the time for nodes of which the source does not know that they are on
+	// the way, a Service's endpoint for one: they are not waited for.
+	traceOthers = 250 * time.Millisecond
 )
 
 // traces takes part in the PacketTraces that the datastore holds. They have a mirror of
@@ -252,6 +255,9 @@ func (t *tracing) send(ctx context.Context, trace *v1.PacketTrace, from origin, 
 		if !slices.ContainsFunc(now.Status.Nodes, func(n string) bool { return !slices.Contains(now.Status.Ready, n) }) {
 			break
 		}
+	}
+	if !pause(ctx, traceOthers) {
+		return nil
 	}
 	if err := t.write(ctx, func(s *v1.PacketTraceStatus) { s.SentAt = metav1.NowMicro() }); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "cairn.network/cairn/api/v1"
+	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/policy"
 )
 
@@ -108,11 +109,11 @@ func (c *cluster) nodeNamed(name string) (end, error) {
 			continue
 		}
 		if len(n.Addrs) == 0 {
-			return end{}, fmt.Errorf("Node %s: spec.bgp: it has no address", name)
+			return end{}, fmt.Errorf("%s: spec.bgp: it has no address", datastore.Key{Kind: "Node", Name: name})
 		}
 		return nodeEnd(n), nil
 	}
-	return end{}, fmt.Errorf("Node %s: not found", name)
+	return end{}, notFound(datastore.Key{Kind: "Node", Name: name})
 }
 
 // hostNamed returns a host endpoint: its addresses, or without any those of its node.
@@ -132,7 +133,7 @@ func (c *cluster) hostNamed(name string) (end, error) {
 		out.addrs = node.addrs
 		return out, nil
 	}
-	return end{}, fmt.Errorf("HostEndpoint %s: not found", name)
+	return end{}, notFound(datastore.Key{Kind: "HostEndpoint", Name: name})
 }
 
 // podNamed returns a pod, by its own name or that of its endpoint.

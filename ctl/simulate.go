@@ -306,7 +306,7 @@ func (e *env) showChanges(c *changes, f format, all bool) error {
 		}
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%d of %d pairs change: to %d more is allowed, to %d less.\n", c.Changed, c.Pairs, c.Opened, c.Closed)
+	fmt.Fprintf(&b, "%d of %d pairs change: more is allowed between %d, less between %d.\n", c.Changed, c.Pairs, c.Opened, c.Closed)
 	_, err := e.Out.Write(b.Bytes())
 	return err
 }

@@ -185,10 +185,11 @@ func awaitTrace(ctx context.Context, store datastore.Store, t *v1.PacketTrace) (
 	defer stop()
 	latest := make(chan *v1.PacketTrace, 1)
 	ended := make(chan error, 1)
+	name := t.Name
 	go func() {
 		ended <- store.Watch(ctx, "PacketTrace", func(ev datastore.Event) {
 			for _, o := range append(slices.Clone(ev.All), ev.Set) {
-				if now, ok := o.(*v1.PacketTrace); ok && now.Name == t.Name {
+				if now, ok := o.(*v1.PacketTrace); ok && now.Name == name {
 					select { // of two that wait the newer counts
 					case <-latest:
 					default:
@@ -205,7 +206,7 @@ func awaitTrace(ctx context.Context, store datastore.Store, t *v1.PacketTrace) (
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case err := <-ended:
-			return nil, fmt.Errorf("watch %s: %w", t.Name, err)
+			return nil, fmt.Errorf("watch %s: %w", name, err)
 		case <-timeout.C:
 			if t.Status.Packet == nil {
 				return nil, fmt.Errorf("no agent takes up the trace within %s: the one of %s's node does not run, or does not reach the datastore", traceBegin, t.Spec.Source)
