@@ -28,9 +28,9 @@ const (
 )
 
 // TestNoGap changes policies, tiers, labels, network sets and what is behind Services at
-// random, and kills the agents in between. Whatever the policies say, they allow port open
-// and deny port shut: of packets to the one none may be lost, of those to the other none
-// may pass, at no moment.
+// random, and kills the agents in between. Whatever the policies say, they allow one port
+// and deny others: of packets to the one none may be lost, of those to the others none may
+// pass, at no moment.
 func TestNoGap(t *testing.T) {
 	l := up(t, small)
 	store, hangUp, err := l.Store()
@@ -43,7 +43,7 @@ func TestNoGap(t *testing.T) {
 	t.Logf("seed %d", seed)
 	c := &changes{rnd: rand.New(rand.NewPCG(seed, 0)), store: store, pods: pods, there: map[string]bool{}}
 
-	// Without policies all pass: the servers answer on both ports.
+	// Without policies all pass: the servers answer on all ports.
 	flows := gapFlows(pods)
 	for _, f := range flows {
 		answered(t, f.exchange)
@@ -179,21 +179,19 @@ func outputOf(ctx context.Context, l *lab.Lab, where string, argv ...string) (st
 	return out.String(), err
 }
 
-// gapPods adds the pods, each with a server on both ports, and one on each node to see by
+// gapPods adds the pods, each with a server on all ports, and one on each node to see by
 // what is applied.
 func gapPods(t *testing.T, l *lab.Lab) map[string]lab.Pod {
 	t.Helper()
-	var ports []lab.Port
-	for _, text := range []string{"open-tcp=8080/tcp", "open-udp=8080/udp", "shut-tcp=9001/tcp", "shut-udp=9001/udp"} {
-		p, err := lab.ParsePort(text)
-		if err != nil {
-			t.Fatal(err)
+	var named []lab.Port
+	for _, port := range []uint16{portOpen, portIn, portOut} {
+		for _, protocol := range protocols() {
+			named = append(named, lab.Port{Name: portName(port, protocol), Protocol: string(protocol), Port: port})
 		}
-		ports = append(ports, p)
 	}
 	pods := map[string]lab.Pod{}
 	for name, node := range map[string]string{"client": "n1", "near": "n1", "far": "n2", "mark1": "n1", "mark2": "n2"} {
-		p := lab.Pod{Namespace: "default", Name: name, Node: node, Labels: map[string]string{"team": "red"}, Ports: ports}
+		p := lab.Pod{Namespace: "default", Name: name, Node: node, Labels: map[string]string{"team": "red"}, Ports: named}
 		if strings.HasPrefix(name, "mark") {
 			p.Labels = map[string]string{"mark": ""}
 		}
@@ -218,7 +216,7 @@ type gapFlow struct {
 func gapFlows(pods map[string]lab.Pod) []gapFlow {
 	flow := func(from, to string, proto probe.Protocol, v6 bool, port uint16) gapFlow {
 		f := gapFlow{from: from, exchange: probe.Exchange{Netns: pods[from].Netns, Protocol: proto}, expect: probe.ExpectPass}
-		if port == portShut {
+		if port != portOpen {
 			f.expect = probe.ExpectNone
 		}
 		for _, a := range pods[to].Addrs {
@@ -229,10 +227,10 @@ func gapFlows(pods map[string]lab.Pod) []gapFlow {
 		return f
 	}
 	return []gapFlow{
-		flow("client", "far", probe.TCP, false, portOpen), flow("client", "far", probe.UDP, false, portShut),
-		flow("client", "near", probe.TCP, true, portOpen), flow("client", "near", probe.UDP, true, portShut),
-		flow("client", "near", probe.UDP, false, portOpen), flow("near", "far", probe.TCP, false, portShut),
-		flow("far", "near", probe.UDP, true, portOpen), flow("far", "near", probe.TCP, true, portShut),
+		flow("client", "far", probe.TCP, false, portOpen), flow("client", "near", probe.TCP, true, portOpen),
+		flow("client", "near", probe.UDP, false, portOpen), flow("far", "near", probe.UDP, true, portOpen),
+		flow("client", "far", probe.UDP, false, portIn), flow("client", "near", probe.UDP, true, portOut),
+		flow("near", "far", probe.TCP, false, portOut), flow("far", "near", probe.TCP, true, portIn),
 	}
 }
 

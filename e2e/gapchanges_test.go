@@ -16,8 +16,17 @@ import (
 // The ports that every policy decides about.
 const (
 	portOpen = 8080 // allowed
-	portShut = 9001 // denied
+	portIn   = 9001 // denied to come in, allowed to go out
+	portOut  = 9102 // the other way round: each is denied at one place only
 )
+
+// shut returns the port that policies of a direction deny, and the one that others do.
+func shut(egress bool) (own, others uint16) {
+	if egress {
+		return portOut, portIn
+	}
+	return portIn, portOut
+}
 
 // Tiers of the policies. All come before the default one, where a policy that is about
 // every pod decides what others did not.
@@ -29,8 +38,8 @@ const (
 
 // changes are random ones of all that policies are made of. Nodes may hear of them in any
 // order: whichever of them they know and whichever not, each policy allows what goes to
-// portOpen between the pods, and denies what goes to portShut, or leaves it to one that
-// does.
+// portOpen between the pods, and denies what goes to the port shut, or leaves it to one
+// that does.
 type changes struct {
 	rnd   *rand.Rand
 	store datastore.Store

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -32,7 +33,7 @@ func (c *changes) policy(name string) *v1.GlobalNetworkPolicy {
 		case p.Spec.Tier == tierSoft && c.one(2):
 			rules = c.fillers(c.rnd.IntN(10))
 		case p.Spec.Tier == tierHard && c.one(2):
-			rules = c.shuffled(c.allowing(egress, true), c.rnd.IntN(10))
+			rules = append(c.shuffled(c.allowing(egress, true), c.rnd.IntN(10)), otherwise(v1.ActionDeny, portOpen)...)
 		default:
 			rules = c.deciding(egress, p.Spec.Tier != v1.DefaultTier)
 		}
@@ -45,40 +46,37 @@ func (c *changes) policy(name string) *v1.GlobalNetworkPolicy {
 	return p
 }
 
-// deciding returns rules that decide about both ports, or, if they may, pass them on.
+// deciding returns rules that decide about all ports, or, if they may, pass them on.
+// Behind them come some that would decide otherwise: a rule that is missed, if only for a
+// moment, shows.
 func (c *changes) deciding(egress, mayPass bool) []v1.Rule {
+	own, _ := shut(egress)
 	rules := c.allowing(egress, mayPass)
-	for _, protocol := range []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP} {
-		action := v1.ActionDeny
-		if mayPass && c.one(4) {
-			action = v1.ActionPass
-		}
+	for _, protocol := range protocols() {
 		from, to := c.anyPod(), c.anyPod()
-		to.Ports = pick(c, []v1.Port{"9001"}, []v1.Port{"9000:9100"}, []v1.Port{"9001", "9443"})
+		to.Ports = pick(c, ports(own), []v1.Port{v1.Port(fmt.Sprintf("%d:%d", own-1, own+50))}, append(ports(own), "9443"))
 		if c.one(4) {
-			to = named("shut", protocol)
+			to = named(own, protocol)
 		}
-		rules = append(rules, rule(action, protocol, from, to))
+		rules = append(rules, rule(c.action(v1.ActionDeny, mayPass), protocol, from, to))
 	}
-	return c.shuffled(rules, c.rnd.IntN(20))
+	rules = append(c.shuffled(rules, c.rnd.IntN(20)), otherwise(v1.ActionDeny, portOpen)...)
+	return append(rules, otherwise(v1.ActionAllow, own)...)
 }
 
-// allowing returns rules that allow portOpen, or, if they may, pass it on.
+// allowing returns rules that allow what is not shut, or, if they may, pass it on.
 func (c *changes) allowing(egress, mayPass bool) []v1.Rule {
+	own, others := shut(egress)
 	service := &v1.ServiceMatch{Namespace: "default", Name: "open"}
 	var rules []v1.Rule
-	for _, protocol := range []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP} {
-		action := v1.ActionAllow
-		if mayPass && c.one(4) {
-			action = v1.ActionPass
-		}
+	for _, protocol := range protocols() {
 		from, to := c.anyPod(), c.anyPod()
-		to.Ports = pick(c, []v1.Port{"8080"}, []v1.Port{"8000:8999"}, []v1.Port{"80", "8080", "8443"})
+		to.Ports = pick(c, ports(portOpen), []v1.Port{"8000:8999"}, append(ports(portOpen), "80", "8443"))
 		switch {
 		case c.one(4):
-			to.Ports, to.NotPorts = nil, []v1.Port{"9000:9001"}
+			to.Ports, to.NotPorts = nil, ports(own)
 		case c.one(4):
-			to = named("open", protocol)
+			to = named(portOpen, protocol)
 		}
 		switch {
 		case egress && c.one(6):
@@ -86,10 +84,34 @@ func (c *changes) allowing(egress, mayPass bool) []v1.Rule {
 		case !egress && c.one(6):
 			from = v1.EntityRule{Services: service}
 		}
-		rules = append(rules, rule(action, protocol, from, to))
+		rules = append(rules, rule(c.action(v1.ActionAllow, mayPass), protocol, from, to))
+		from, to = c.anyPod(), c.anyPod()
+		to.Ports = ports(others)
+		rules = append(rules, rule(c.action(v1.ActionAllow, mayPass), protocol, from, to))
 	}
 	return rules
 }
+
+// action returns the action, or, if that may be, sometimes Pass.
+func (c *changes) action(action v1.PolicyAction, mayPass bool) v1.PolicyAction {
+	if mayPass && c.one(4) {
+		return v1.ActionPass
+	}
+	return action
+}
+
+// otherwise returns rules that do something about everything to a port.
+func otherwise(action v1.PolicyAction, port uint16) []v1.Rule {
+	var rules []v1.Rule
+	for _, protocol := range protocols() {
+		rules = append(rules, rule(action, protocol, v1.EntityRule{}, v1.EntityRule{Ports: ports(port)}))
+	}
+	return rules
+}
+
+func protocols() []v1.Protocol { return []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP} }
+
+func ports(port uint16) []v1.Port { return []v1.Port{v1.Port(fmt.Sprint(port))} }
 
 // anyPod returns an end of packets that every pod is, said in one of many ways.
 func (c *changes) anyPod() v1.EntityRule {
@@ -115,7 +137,7 @@ func (c *changes) shuffled(rules []v1.Rule, others int) []v1.Rule {
 	return rules
 }
 
-// fillers returns rules that match neither port.
+// fillers returns rules that match none of the ports.
 func (c *changes) fillers(n int) []v1.Rule {
 	rules := make([]v1.Rule, n)
 	for i := range rules {
@@ -137,12 +159,13 @@ func rule(action v1.PolicyAction, protocol v1.Protocol, from, to v1.EntityRule) 
 
 // named returns the port of every pod by the name that the pods give it. Network sets have
 // no names for ports, so they don't stand for the pods here.
-func named(port string, protocol v1.Protocol) v1.EntityRule {
-	name := port + "-tcp"
-	if protocol == v1.ProtocolUDP {
-		name = port + "-udp"
-	}
-	return v1.EntityRule{Selector: "has(team) || has(mark)", Ports: []v1.Port{v1.Port(name)}}
+func named(port uint16, protocol v1.Protocol) v1.EntityRule {
+	return v1.EntityRule{Selector: "has(team) || has(mark)", Ports: []v1.Port{v1.Port(portName(port, protocol))}}
+}
+
+// portName returns the name that pods give to a port.
+func portName(port uint16, protocol v1.Protocol) string {
+	return fmt.Sprintf("p%d-%s", port, strings.ToLower(string(protocol)))
 }
 
 func stockProtocol(p v1.Protocol) corev1.Protocol { return corev1.Protocol(p) }
