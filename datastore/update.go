@@ -66,6 +66,9 @@ func Update[T v1.Object](ctx context.Context, s Store, key Key, change func(T) e
 
 // pause waits, or returns ctx's error when that comes first.
 func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

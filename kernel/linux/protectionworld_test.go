@@ -22,6 +22,7 @@ import (
 	"cairn.network/cairn/agent/calc"
 	v1 "cairn.network/cairn/api/v1"
 	"cairn.network/cairn/datastore"
+	"cairn.network/cairn/ipam"
 	"cairn.network/cairn/kernel"
 	"cairn.network/cairn/kernel/kerneltest"
 )
@@ -160,6 +161,19 @@ func (w *protectedWorld) desired(t testing.TB, pools ...*v1.IPPool) calc.State {
 	for _, p := range pools {
 		objects = append(objects, p)
 	}
+	// The pod may send from anywhere: what stops it is not the check of its sources.
+	pod := ipam.Assignment{
+		Handle: ipam.Handle{ContainerID: "c1", Interface: "eth0"}, Namespace: "default", Pod: "pod", HostLink: "cairnpod",
+		IPv4: netip.MustParseAddr("10.1.0.2"), IPv6: netip.MustParseAddr("fd00:1::2"),
+	}
+	objects = append(objects, &v1.WorkloadEndpoint{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pod-eth0", Annotations: map[string]string{
+			v1.AnnotationAllowedSourcePrefixes: `["0.0.0.0/0", "::/0"]`,
+		}},
+		Spec: v1.WorkloadEndpointSpec{
+			Node: "n1", Pod: pod.Pod, ContainerID: pod.ContainerID, InterfaceName: pod.HostLink, IPNetworks: []string{"10.1.0.2/32", "fd00:1::2/128"},
+		},
+	})
 	for _, o := range objects {
 		o.Default()
 	}
@@ -167,7 +181,7 @@ func (w *protectedWorld) desired(t testing.TB, pools ...*v1.IPPool) calc.State {
 	for _, a := range []string{"192.0.2.1/24", "2001:db8::1/64"} {
 		host.Addrs[kernel.Addr{Link: "net0", Prefix: netip.MustParsePrefix(a)}] = struct{}{}
 	}
-	s := calc.Desired(calc.Inputs{Node: "n1", Store: datastore.NewSnapshot(objects...), Host: host})
+	s := calc.Desired(calc.Inputs{Node: "n1", Store: datastore.NewSnapshot(objects...), Pods: ipam.NewAssignments(pod), Host: host})
 	if len(s.Issues) > 0 {
 		t.Fatalf("issues: %v", s.Issues)
 	}

@@ -76,7 +76,7 @@ func line(e kernel.TraceEvent) string {
 // until they leave or are dropped.
 func TestTracerFollowsForwarded(t *testing.T) {
 	w := newProtectedWorld(t)
-	w.nft(t, tracedRules)
+	w.nft(t, "delete table inet cairn\n"+tracedRules)
 	tracer := NewTracer(In(int(w.netns.Fd())))
 	for _, tt := range []struct {
 		name   string
