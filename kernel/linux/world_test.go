@@ -31,8 +31,12 @@ func newNetns(t testing.TB) *os.File {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		f, err = os.Open("/proc/thread-self/ns/net")
-		return err
+		if f, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
+		// Links have their own addresses at once, not after RFC 4862's detection of
+		// duplicates: until then they ask no neighbour for what they forward.
+		return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
 	})
 	if err != nil {
 		t.Fatalf("make a network namespace (root is needed): %v", err)
