@@ -252,9 +252,12 @@ func (w *world) check() {
 	}
 	for _, n := range w.nodes {
 		a := n.process.a
+		a.mu.Lock()
+		rounds := a.begun
+		a.mu.Unlock()
 		// Since it calmed down; what spins does thousands of rounds.
-		if a.begun > 1000 {
-			t.Errorf("%s: %d rounds of the writer", n.name, a.begun)
+		if rounds > 1000 {
+			t.Errorf("%s: %d rounds of the writer", n.name, rounds)
 		}
 		if is := a.Issues(); len(is) > 0 {
 			t.Errorf("%s: issues %v", n.name, is)

@@ -55,6 +55,9 @@ func (a *Allocator) Run(ctx context.Context) error {
 
 // wait returns after that time, when work comes in, or when ctx is done.
 func wait(ctx context.Context, d time.Duration, work <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
