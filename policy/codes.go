@@ -92,7 +92,12 @@ func (c *Compiler) recode(it *code) {
 		}
 	}
 	was := it.lookups
-	it.lookups = rc.lookups
+	it.lookups = map[string]lookup{}
+	for _, r := range rules {
+		for _, asked := range r.Asks() {
+			it.lookups[asked.Name] = rc.asked[asked.Name]
+		}
+	}
 	for _, l := range it.lookups {
 		c.sets.need(l)
 	}

@@ -31,15 +31,16 @@ func each(these, those []alternative) []alternative {
 
 // ruleCompiler compiles the rules of one policy.
 type ruleCompiler struct {
-	// hasNets says whether a selector chooses wider nets of a family just now. Only then
-	// do its rules ask for such: that is rare, and costs a rule more.
-	hasNets func(s *selector.Selector, v6 bool) bool
+	// chooses says whether a selector chooses addresses, or wider nets, of a family just
+	// now. Only then do its rules ask for such: a packet pays for no question whose answer
+	// is known.
+	chooses func(s *selector.Selector, wide, v6 bool) bool
 	// everyPort returns the protocols of which a Service has endpoints that take every
 	// port.
 	everyPort func(service ID) []uint8
 
-	lookups   map[string]lookup    // by name: the sets that the rules ask for
-	selectors []*selector.Selector // about which hasNets was asked
+	asked     map[string]lookup    // by name: the sets that rules may ask for
+	selectors []*selector.Selector // about which chooses was asked
 	services  []ID                 // about which everyPort was asked
 }
 
@@ -109,21 +110,20 @@ func (r Rule) takes(v6 bool) bool {
 func (c *ruleCompiler) peer(r Rule, p Peer, place kernel.Place, v6 bool) []alternative {
 	all := []alternative{{}}
 	is := func(l lookup, not bool) kernel.AddrMatch {
-		c.lookups[l.name] = l
+		c.asked[l.name] = l
 		return kernel.AddrMatch{Place: place, IPv6: v6, Not: not, Set: l.name, Keys: l.kind.Keys}
 	}
 	one := func(m kernel.AddrMatch) alternative { return alternative{addrs: []kernel.AddrMatch{m}} }
 	if p.Selector != nil {
-		chosen := []alternative{one(is(selected(p.Selector, false, false, v6), false))}
-		if c.nets(p.Selector, v6) {
-			chosen = append(chosen, one(is(selected(p.Selector, true, false, v6), false)))
+		var chosen []alternative
+		for _, wide := range c.chosen(p.Selector, v6) {
+			chosen = append(chosen, one(is(selected(p.Selector, wide, false, v6), false)))
 		}
 		all = each(all, chosen)
 	}
 	if p.NotSelector != nil {
-		all = each(all, []alternative{one(is(selected(p.NotSelector, false, false, v6), true))})
-		if c.nets(p.NotSelector, v6) {
-			all = each(all, []alternative{one(is(selected(p.NotSelector, true, false, v6), true))})
+		for _, wide := range c.chosen(p.NotSelector, v6) {
+			all = each(all, []alternative{one(is(selected(p.NotSelector, wide, false, v6), true))})
 		}
 	}
 	if p.Nodes != nil {
@@ -147,10 +147,16 @@ func (c *ruleCompiler) peer(r Rule, p Peer, place kernel.Place, v6 bool) []alter
 	return each(all, c.ports(r, p, place, is, one, v6))
 }
 
-// nets says whether a selector chooses wider nets, and notes that it matters.
-func (c *ruleCompiler) nets(s *selector.Selector, v6 bool) bool {
+// chosen returns what a selector chooses of a family: false for addresses, true for
+// wider nets; and notes that it matters.
+func (c *ruleCompiler) chosen(s *selector.Selector, v6 bool) (kinds []bool) {
 	c.selectors = append(c.selectors, s)
-	return c.hasNets(s, v6)
+	for _, wide := range []bool{false, true} {
+		if c.chooses(s, wide, v6) {
+			kinds = append(kinds, wide)
+		}
+	}
+	return kinds
 }
 
 func (c *ruleCompiler) service(r Rule, id ID, place kernel.Place, is func(lookup, bool) kernel.AddrMatch, one func(kernel.AddrMatch) alternative, v6 bool) []alternative {
@@ -180,7 +186,7 @@ func (c *ruleCompiler) ports(r Rule, p Peer, place kernel.Place, is func(lookup,
 			return alternative{ports: []kernel.PortMatch{{Place: place, Not: not, First: ranges[0].First, Last: ranges[0].Last}}}
 		}
 		l := ports(ranges)
-		c.lookups[l.name] = l
+		c.asked[l.name] = l
 		return alternative{ports: []kernel.PortMatch{{Place: place, Not: not, Set: l.name}}}
 	}
 	named := func(name string, not bool) alternative {

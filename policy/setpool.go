@@ -32,11 +32,24 @@ type need struct {
 	refs int
 }
 
-// choice is a selector on whose wider nets rules depend: with each family's first,
-// and without its last, they are compiled anew.
+// choice is a selector on which rules depend by what it chooses: with the first address
+// or wider net of a family, and without the last, they are compiled anew.
 type choice struct {
-	nets  [2]int // how many it chooses just now: of IPv4, of IPv6
-	users map[*code]bool
+	chosen [2][2]int // how many just now: addresses, wider nets; each of IPv4, of IPv6
+	users  map[*code]bool
+}
+
+// count counts an address or wider net, and says whether it is the first of its kind, or
+// was the last.
+func (ch *choice) count(p netip.Prefix, in bool) (turned bool) {
+	n := &ch.chosen[index(!p.IsSingleIP())][index(p.Addr().Is6())]
+	before := *n
+	if in {
+		*n++
+	} else {
+		*n--
+	}
+	return (before == 0) != (*n == 0)
 }
 
 // serviceUse is a Service that rules depend on.
@@ -58,9 +71,9 @@ func newSetPool(dirty func(*code)) *setPool {
 	return s
 }
 
-// index is the place of a family in pairs.
-func index(v6 bool) int {
-	if v6 {
+// index is the place of one of two in pairs.
+func index(second bool) int {
+	if second {
 		return 1
 	}
 	return 0
@@ -160,21 +173,10 @@ func (s *setPool) fixed(l lookup) func(yield func(kernel.Element) bool) {
 
 // member hears that a selector chooses an address or a wider net, or no longer does.
 func (s *setPool) member(sel string, p netip.Prefix, in bool) {
-	v6, wide := p.Addr().Is6(), !p.IsSingleIP()
 	if s.needed[sel] > 0 { // else its name is not worth the while
-		s.move(selectedName(sel, wide, false, v6), p, in)
+		s.move(selectedName(sel, !p.IsSingleIP(), false, p.Addr().Is6()), p, in)
 	}
-	ch := s.choices[sel]
-	if !wide || ch == nil {
-		return
-	}
-	before := ch.nets[index(v6)]
-	after := before - 1
-	if in {
-		after = before + 1
-	}
-	ch.nets[index(v6)] = after
-	if (before == 0) != (after == 0) {
+	if ch := s.choices[sel]; ch != nil && ch.count(p, in) {
 		for it := range ch.users {
 			s.dirty(it)
 		}
@@ -274,25 +276,23 @@ func (s *setPool) setService(id ID, endpoints []ServiceEndpoint) {
 
 // compiler returns what compiles rules by the sets as they are.
 func (s *setPool) compiler() *ruleCompiler {
-	return &ruleCompiler{lookups: map[string]lookup{}, hasNets: s.hasNets, everyPort: s.everyPort}
+	return &ruleCompiler{asked: map[string]lookup{}, chooses: s.chooses, everyPort: s.everyPort}
 }
 
-// hasNets says whether a selector chooses wider nets of a family. From the first
-// question on it is known.
-func (s *setPool) hasNets(sel *selector.Selector, v6 bool) bool {
+// chooses says whether a selector chooses addresses, or wider nets, of a family. From
+// the first question on it is known.
+func (s *setPool) chooses(sel *selector.Selector, wide, v6 bool) bool {
 	ch := s.choices[sel.String()]
 	if ch == nil {
 		ch = &choice{users: map[*code]bool{}}
 		s.choices[sel.String()] = ch
 		s.members.Watch(sel)
-		ch.nets = [2]int{} // whether or not it was told just now
+		ch.chosen = [2][2]int{} // whether or not it was told just now
 		for p := range s.members.Prefixes(sel) {
-			if !p.IsSingleIP() {
-				ch.nets[index(p.Addr().Is6())]++
-			}
+			ch.count(p, true)
 		}
 	}
-	return ch.nets[index(v6)] > 0
+	return ch.chosen[index(wide)][index(v6)] > 0
 }
 
 // rewatch notes what rules depend on that were compiled anew, in place of what they
