@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"cairn.network/cairn/kernel/linux/needs"
+	"cairn.network/cairn/lab/probe"
 	"cairn.network/cairn/lab/scenario"
 )
 
@@ -52,13 +53,21 @@ func TestScenarios(t *testing.T) { scenarios(t, false) }
 // begin with a line that names the kinds of links: # needs: ipip wireguard
 func TestScenariosVM(t *testing.T) { scenarios(t, true) }
 
+// emulatedPace is the pace of streams in the VM, whose processors may be emulated: at
+// the usual pace they get behind, and then the kernel drops what waits.
+const emulatedPace = 3 * probe.StreamPace
+
 func scenarios(t *testing.T, needy bool) {
 	all, err := filepath.Glob("scenarios/*.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
 	kinds, lacking := map[string][]string{}, map[string][]string{} // by scenario
-	p := scenario.Params(scenario.Options{Root: root, Bin: bin})
+	o := scenario.Options{Root: root, Bin: bin}
+	if needy {
+		o.Pace = emulatedPace
+	}
+	p := scenario.Params(o)
 	for _, file := range all {
 		b, err := os.ReadFile(file)
 		if err != nil {

@@ -160,7 +160,7 @@ func TestStream(t *testing.T) {
 	for _, dst := range b {
 		var s *probe.Stream
 		for s == nil { // the server may not listen yet
-			s, _ = probe.StartStream(t.Context(), fabric.Path(dir, "a"), dst)
+			s, _ = probe.StartStream(t.Context(), fabric.Path(dir, "a"), dst, probe.StreamPace)
 			if t.Context().Err() != nil {
 				t.Fatal("no stream")
 			}
@@ -184,7 +184,7 @@ func TestStream(t *testing.T) {
 	if err := probe.Transfer(t.Context(), fabric.Path(dir, "a"), b[0], 1); err == nil {
 		t.Error("a transfer without a server: no error")
 	}
-	if _, err := probe.StartStream(t.Context(), fabric.Path(dir, "a"), b[0]); err == nil {
+	if _, err := probe.StartStream(t.Context(), fabric.Path(dir, "a"), b[0], probe.StreamPace); err == nil {
 		t.Error("a stream without a server: no error")
 	}
 }

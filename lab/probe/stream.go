@@ -35,18 +35,20 @@ type Stream struct {
 	tcp    Traffic
 }
 
-// Pace of a Stream, how much of a TCP message there is, and how long it waits in
-// the end for the last answers.
+// StreamPace is the usual time between two pings of a Stream, and two messages.
+const StreamPace = 10 * time.Millisecond
+
+// How much of a TCP message of a Stream there is, and how long it waits in the end for
+// the last answers.
 const (
-	streamPace = 10 * time.Millisecond
 	streamSize = 1000 // bytes
 	streamWait = 3 * time.Second
 )
 
-// StartStream begins to ping dst a hundred times a second, and to send as many
-// messages to the server there by TCP, from the namespace held at path. It
-// returns once both have had their first answer.
-func StartStream(ctx context.Context, path string, dst netip.Addr) (*Stream, error) {
+// StartStream begins to ping dst, once each pace, and to send as many messages to the
+// server there by TCP, from the namespace held at path. It returns once both have had
+// their first answer.
+func StartStream(ctx context.Context, path string, dst netip.Addr, pace time.Duration) (*Stream, error) {
 	p, err := openPing(path, dst)
 	if err != nil {
 		return nil, fmt.Errorf("start stream: %w", err)
@@ -65,8 +67,8 @@ func StartStream(ctx context.Context, path string, dst netip.Addr) (*Stream, err
 	context.AfterFunc(run, func() { _ = c.SetWriteDeadline(time.Now().Add(streamWait)) })
 	s := &Stream{cancel: cancel}
 	first := make(chan error, 2)
-	s.done.Go(func() { s.ping = traffic(run, &pinger{c: p, dst: dst}, first) })
-	s.done.Go(func() { s.tcp = traffic(run, &messenger{c: c}, first) })
+	s.done.Go(func() { s.ping = traffic(run, &pinger{c: p, dst: dst}, pace, first) })
+	s.done.Go(func() { s.tcp = traffic(run, &messenger{c: c}, pace, first) })
 	for range 2 {
 		if err := <-first; err != nil {
 			s.Stop()
@@ -99,9 +101,9 @@ type talker interface {
 	io.Closer
 }
 
-// traffic sends at the stream's pace until ctx is done, and counts. To first it
+// traffic sends at this pace until ctx is done, and counts. To first it
 // says once whether there was an answer.
-func traffic(ctx context.Context, c talker, first chan<- error) Traffic {
+func traffic(ctx context.Context, c talker, pace time.Duration, first chan<- error) Traffic {
 	answers := make(chan time.Time, 1024)
 	broke := make(chan error, 1)
 	go func() {
@@ -120,7 +122,7 @@ func traffic(ctx context.Context, c talker, first chan<- error) Traffic {
 	}()
 	defer c.Close()
 	t := Traffic{}
-	tick := time.NewTicker(streamPace)
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	patience := time.NewTimer(streamWait)
 	defer patience.Stop()

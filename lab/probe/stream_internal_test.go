@@ -51,19 +51,19 @@ func TestTraffic(t *testing.T) {
 		gap    time.Duration
 		error  string
 	}{
-		{"nothing lost", none, 0, 0, streamPace, ""},
-		{"one lost", func(n uint16) bool { return n == 10 }, 0, 1, 2 * streamPace, ""},
-		{"half a second lost", func(n uint16) bool { return n >= 10 && n < 60 }, 0, 50, 51 * streamPace, ""},
-		{"broken", none, 11, 0, streamPace, "reset by peer"},
+		{"nothing lost", none, 0, 0, StreamPace, ""},
+		{"one lost", func(n uint16) bool { return n == 10 }, 0, 1, 2 * StreamPace, ""},
+		{"half a second lost", func(n uint16) bool { return n >= 10 && n < 60 }, 0, 50, 51 * StreamPace, ""},
+		{"broken", none, 11, 0, StreamPace, "reset by peer"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// Not a multiple of the pace, so that no message is on its way in the end.
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second+streamPace/2)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second+StreamPace/2)
 				defer cancel()
 				first := make(chan error, 1)
-				got := traffic(ctx, &echo{drop: tt.drop, breaks: tt.breaks, answers: make(chan uint16, 1000)}, first)
+				got := traffic(ctx, &echo{drop: tt.drop, breaks: tt.breaks, answers: make(chan uint16, 1000)}, StreamPace, first)
 				if err := <-first; err != nil {
 					t.Errorf("first answer: %v", err)
 				}
@@ -87,7 +87,7 @@ func TestTraffic(t *testing.T) {
 func TestTrafficWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := make(chan error, 1)
-		got := traffic(t.Context(), &echo{drop: func(uint16) bool { return true }, answers: make(chan uint16)}, first)
+		got := traffic(t.Context(), &echo{drop: func(uint16) bool { return true }, answers: make(chan uint16)}, StreamPace, first)
 		if err := <-first; err == nil {
 			t.Errorf("no error, and %s", got)
 		}

@@ -24,6 +24,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type Options struct {
 	Bin  string // folder of the programs
 	// Keep leaves a script's lab up if the script fails.
 	Keep bool
+	// Pace is the time between two packets of a stream; 0: probe.StreamPace.
+	Pace time.Duration
 }
 
 // script is what a running script has.
@@ -290,7 +293,7 @@ func (s *script) startStream(name, from, to, family string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	st, err := probe.StartStream(ctx, path, dst)
+	st, err := probe.StartStream(ctx, path, dst, cmp.Or(s.Pace, probe.StreamPace))
 	if err != nil {
 		return err
 	}
