@@ -31,6 +31,7 @@ type policies struct {
 	slices  map[policy.ID]map[string]*v1.EndpointSlice
 	issues  map[string][]v1.Issue // by object
 	tierOf  map[policy.ID]string  // the tier that each policy names
+	byTier  map[string]map[policy.ID]bool
 	ordered []v1.Issue
 	out     policy.Output
 }
@@ -47,7 +48,7 @@ func newPolicies() *policies {
 	return &policies{
 		compiler: policy.NewCompiler(), told: map[string]*datastore.Part{},
 		locals: map[policy.ID]ownPod{}, slices: map[policy.ID]map[string]*v1.EndpointSlice{},
-		issues: map[string][]v1.Issue{}, tierOf: map[policy.ID]string{},
+		issues: map[string][]v1.Issue{}, tierOf: map[policy.ID]string{}, byTier: map[string]map[policy.ID]bool{},
 	}
 }
 
@@ -163,7 +164,7 @@ func followPolicy[T interface {
 		id := policy.ID{Kind: key.Kind, Namespace: key.Namespace, Name: key.Name}
 		delete(p.issues, key.String())
 		if is == none {
-			delete(p.tierOf, id)
+			p.inTier(id, "")
 			p.compiler.DeletePolicy(id)
 			continue
 		}
@@ -171,25 +172,48 @@ func followPolicy[T interface {
 		if len(issues) > 0 {
 			p.issues[key.String()] = issues
 		}
-		p.tierOf[id] = made.Tier
+		p.inTier(id, made.Tier)
 		p.compiler.SetPolicy(made)
 	}
 	p.told[kind] = part
 	return true
 }
 
+// inTier notes which tier a policy names; "" of one that is gone.
+func (p *policies) inTier(id policy.ID, tier string) {
+	was := p.tierOf[id]
+	if was == tier {
+		return
+	}
+	if delete(p.byTier[was], id); len(p.byTier[was]) == 0 {
+		delete(p.byTier, was)
+	}
+	delete(p.tierOf, id)
+	if tier == "" {
+		return
+	}
+	p.tierOf[id] = tier
+	if p.byTier[tier] == nil {
+		p.byTier[tier] = map[policy.ID]bool{}
+	}
+	p.byTier[tier][id] = true
+}
+
 // lost returns what is wrong with policies that name a tier which does not exist.
 func (p *policies) lost(in Inputs) []v1.Issue {
-	tiers := map[string]bool{}
+	exists := map[string]bool{}
 	for _, t := range policy.BuiltinTiers() {
-		tiers[t.Name] = true
+		exists[t.Name] = true
 	}
 	for t := range datastore.All[*v1.Tier](in.Store) {
-		tiers[t.Name] = true
+		exists[t.Name] = true
 	}
 	var issues []v1.Issue
-	for id, tier := range p.tierOf {
-		if !tiers[tier] {
+	for tier, ids := range p.byTier {
+		if exists[tier] {
+			continue
+		}
+		for id := range ids {
 			issues = append(issues, v1.Issue{Object: id.String(), Field: "spec.tier",
 				Reason: fmt.Sprintf("there is no tier %q: the policy denies what it selects", tier)})
 		}
