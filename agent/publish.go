@@ -13,6 +13,7 @@ import (
 	"cairn.network/cairn/datastore"
 	"cairn.network/cairn/immutable"
 	"cairn.network/cairn/ipam"
+	"cairn.network/cairn/kernel"
 )
 
 // Pace of the status in the datastore.
@@ -31,8 +32,10 @@ type publisher struct {
 	node      *reconcile.Tracker[struct{}, nodeFields]
 	endpoints *reconcile.Tracker[datastore.Key, endpoint]
 	status    *reconcile.Tracker[struct{}, statusText]
-	fields    nodeFields // that the Node had when it was last there
-	offered   offers     // of this turn
+	fields    nodeFields        // that the Node had when it was last there
+	offered   offers            // of this turn
+	host      *kernel.Host      // of which the endpoints are wanted, with
+	pods      *ipam.Assignments // these
 	key       deviceKey
 	wireguard *v1.WireGuardStatus // as published last
 	lastError string
@@ -105,7 +108,7 @@ func (p *publisher) once(ctx context.Context) time.Time {
 	p.takeStatus(ctx, now)
 	steps := []reconcile.Step{p.status}
 	if p.a.loop.recovered.Load() {
-		p.endpoints.Want(immutable.Of(p.a.wantedEndpoints()), nil)
+		p.wantEndpoints()
 		steps = []reconcile.Step{p.endpoints, p.status}
 	}
 	retry, err := reconcile.Pass(ctx, []reconcile.Step{p.node}, steps)
@@ -118,6 +121,15 @@ func (p *publisher) once(ctx context.Context) time.Time {
 		next = retry
 	}
 	return next
+}
+
+// wantEndpoints wants the endpoints of the pods that are attached by now.
+func (p *publisher) wantEndpoints() {
+	host, pods := p.a.loop.currentHost(), p.a.pods.Assignments()
+	if host != p.host || pods != p.pods {
+		p.host, p.pods = host, pods
+		p.endpoints.Want(immutable.Of(wantedEndpoints(host, pods)), nil)
+	}
 }
 
 // takeStatus wants the status as it is now, if it may have changed and the last

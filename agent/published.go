@@ -107,12 +107,11 @@ func (e endpoint) handle() ipam.Handle {
 	return ipam.Handle{ContainerID: e.containerID, Interface: e.iface}
 }
 
-// wantedEndpoints returns the endpoints of the pods that are attached here. It is
+// wantedEndpoints returns the endpoints of the pods that are attached here. They are
 // right only after the recovery.
-func (a *Agent) wantedEndpoints() map[datastore.Key]endpoint {
-	host := a.loop.currentHost()
+func wantedEndpoints(host *kernel.Host, pods *ipam.Assignments) map[datastore.Key]endpoint {
 	want := map[datastore.Key]endpoint{}
-	for as := range a.pods.Assignments().All() {
+	for as := range pods.All() {
 		if !attached(host, as) {
 			continue
 		}

@@ -109,6 +109,7 @@ type Compiler struct {
 	dirtyCodes  map[*code]bool
 	dirtyLocals map[ID]bool
 	dirtyHost   bool // which link is whose
+	dirtyBases  bool // what the base chains depend on
 
 	chains   immutable.Editor[string, kernel.Chain]
 	enforced immutable.Editor[ID, *Enforced]
@@ -126,7 +127,7 @@ func NewCompiler() *Compiler {
 		tiers: map[string]Tier{}, policies: map[ID]*Policy{}, bySelect: map[string]map[ID]*Policy{},
 		locals: map[ID]*local{}, entries: map[string]ID{}, sources: map[kernel.Element]int{}, codes: map[codeKey]*code{}, lists: map[string]*list{},
 		dirtyCodes: map[*code]bool{}, dirtyLocals: map[ID]bool{},
-		base: map[string]kernel.Chain{},
+		base: map[string]kernel.Chain{}, dirtyBases: true,
 	}
 	c.concern = NewSelection(func(_ *selector.Selector, id ID, _ bool) { c.dirtyLocals[id] = true })
 	c.sets = newSetPool(func(d *code) { c.dirtyCodes[d] = true })
@@ -161,7 +162,10 @@ func (c *Compiler) Compile() Output {
 			c.relist(id)
 		}
 	}
-	c.rebase()
+	if c.dirtyBases {
+		c.dirtyBases = false
+		c.rebase()
+	}
 	return Output{
 		Sets: c.sets.sets.Map(), Elements: c.sets.elements.Map(), Chains: c.chains.Map(),
 		Locals: c.enforced.Map(), Policies: c.active.Map(),
@@ -175,7 +179,7 @@ func (c *Compiler) SetSettings(s Settings) {
 	for d := range Direction(2) {
 		c.dirtyHost = c.dirtyHost || !slices.Equal(s.FailSafe[d], was.FailSafe[d])
 	}
-	c.settings = s
+	c.settings, c.dirtyBases = s, true
 	for _, d := range c.codes {
 		if logs {
 			c.dirtyCodes[d] = true
@@ -333,7 +337,7 @@ func (c *Compiler) SetLocal(e *Endpoint) {
 	}
 	c.sourcesOf(l.endpoint, e)
 	l.endpoint = e
-	c.dirtyLocals[e.ID] = true
+	c.dirtyLocals[e.ID], c.dirtyBases = true, true
 	c.dirtyHost = c.dirtyHost || e.Kind == KindHost
 	c.concern.Set(e.ID, e)
 }
@@ -350,14 +354,14 @@ func (c *Compiler) DeleteLocal(id ID) {
 	delete(c.locals, id)
 	delete(c.dirtyLocals, id)
 	c.enforced.Delete(id)
-	c.dirtyHost = c.dirtyHost || id.Kind == KindHost
+	c.dirtyHost, c.dirtyBases = c.dirtyHost || id.Kind == KindHost, true
 }
 
 // SetLinks sets the links of this host with their addresses, those that lead to pods
 // and the loopback left out.
 func (c *Compiler) SetLinks(links map[string][]netip.Addr) {
 	c.links = links
-	c.dirtyHost = true
+	c.dirtyHost, c.dirtyBases = true, true
 }
 
 // sourcesOf lets a pod send from its own addresses, in place of what it was.

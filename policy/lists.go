@@ -152,6 +152,7 @@ func (c *Compiler) relist(id ID) {
 	l.lists, l.entries, l.others = nil, nil, [phases][2]string{}
 	info := &Enforced{Endpoint: l.endpoint}
 	if id.Kind == KindHost {
+		c.dirtyBases = true
 		c.listHost(l, info)
 	} else {
 		c.listPod(l)
