@@ -68,6 +68,9 @@ func (t *Tracker[K, V]) del(ctx context.Context) error {
 
 // going returns the keys that are to be deleted now.
 func (t *Tracker[K, V]) going(now time.Time) []K {
+	if t.known.Len() == 0 { // as at the start
+		return nil
+	}
 	var del []K
 	for k := range immutable.Diff(t.want, t.known.Map()) {
 		if !t.want.Has(k) && t.wrong(k) && t.due(k, now) {
@@ -210,6 +213,10 @@ func (t *Tracker[K, V]) fail(k K, err error, now time.Time) {
 // wanted then, but for what else is wrong: made so it shares most with that, at the cost
 // of what was wrong.
 func (t *Tracker[K, V]) settle(b *batch[K, V], wanted immutable.Map[K, V]) {
+	if t.known.Len() == 0 && t.want == wanted && t.failed.Len() == 0 && len(b.set) == wanted.Len() { // as at the start
+		t.known = wanted.Edit()
+		return
+	}
 	known := t.want.Edit()
 	for k := range immutable.Diff(t.want, t.known.Map()) {
 		aim, written := b.aim(k)

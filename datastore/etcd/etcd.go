@@ -287,20 +287,35 @@ func (s *Store) list(ctx context.Context, kind string) (listing, error) {
 	}
 }
 
-// listOnce reads page by page at the revision of the first page.
+// listOnce reads page by page at the revision of the first page, the next one while one
+// is decoded.
 func (s *Store) listOnce(ctx context.Context, kind string) (listing, error) {
 	l := listing{objects: []v1.Object{}, broken: map[datastore.Key]error{}}
 	if err := datastore.CheckKind(kind); err != nil {
 		return l, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	folder := s.folder(kind)
-	for from, end := folder, clientv3.GetPrefixRangeEnd(folder); ; {
-		page, err := s.page(ctx, from, end, l.revision)
-		if err != nil {
-			return l, err
-		}
-		if l.revision == 0 {
-			l.position = at(page.Header)
+	end := clientv3.GetPrefixRangeEnd(folder)
+	page, err := s.page(ctx, folder, end, 0)
+	if err != nil {
+		return l, err
+	}
+	l.position = at(page.Header)
+	for {
+		var next chan *clientv3.GetResponse
+		var failed error // set before next is closed
+		if page.More {
+			next = make(chan *clientv3.GetResponse, 1)
+			from := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+			go func() {
+				defer close(next)
+				var got *clientv3.GetResponse
+				if got, failed = s.page(ctx, from, end, l.revision); failed == nil {
+					next <- got
+				}
+			}()
 		}
 		for _, kv := range page.Kvs {
 			key, ok := keyOf(kind, folder, kv)
@@ -313,11 +328,14 @@ func (s *Store) listOnce(ctx context.Context, kind string) (listing, error) {
 				l.objects = append(l.objects, o)
 			}
 		}
-		if !page.More {
+		if next == nil {
 			datastore.SortByKey(l.objects)
 			return l, nil
 		}
-		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		var ok bool
+		if page, ok = <-next; !ok {
+			return l, failed
+		}
 	}
 }
 

@@ -96,9 +96,17 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 
 // bySet returns the elements of each set.
 func bySet(elements iter.Seq[kernel.Element]) map[string][]kernel.Element {
-	m := make(map[string][]kernel.Element)
+	sizes := make(map[string]int)
 	for e := range elements {
-		m[e.Set] = append(m[e.Set], e)
+		sizes[e.Set]++
+	}
+	m := make(map[string][]kernel.Element, len(sizes))
+	for e := range elements {
+		some := m[e.Set]
+		if some == nil {
+			some = make([]kernel.Element, 0, sizes[e.Set])
+		}
+		m[e.Set] = append(some, e)
 	}
 	return m
 }
