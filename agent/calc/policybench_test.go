@@ -3,7 +3,6 @@ package calc
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +13,9 @@ import (
 	"cairn.network/cairn/kernel"
 )
 
+// policed returns a node with 100 pods, each with a label of its own. Policies select
+// them by these labels, and let the endpoints of other nodes with one of ten labels come
+// to a port.
 func policed(policies, endpoints int) Inputs {
 	var objects []v1.Object
 	tcp := v1.ProtocolTCP
@@ -59,22 +61,17 @@ func policed(policies, endpoints int) Inputs {
 	return Inputs{Node: "n1", Store: datastore.NewSnapshot(objects...), Host: host, Pods: ipam.NewAssignments(pods...)}
 }
 
-var keep any
-
-func BenchmarkPoliced(b *testing.B) {
-	in := policed(1000, 10000)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for b.Loop() {
-		var c Calculator
-		s := c.Desired(in)
-		keep = []any{&c, s}
-		if s.Elements.Len() < 1000 {
-			b.Fatal(s.Elements.Len(), s.Issues)
-		}
+// BenchmarkPolicies is the first computation, for these numbers of policies and endpoints
+// of other nodes.
+func BenchmarkPolicies(b *testing.B) {
+	for _, size := range [][2]int{{100, 1_000}, {1_000, 10_000}} {
+		in := policed(size[0], size[1])
+		b.Run(fmt.Sprintf("policies=%d/endpoints=%d", size[0], size[1]), func(b *testing.B) {
+			for b.Loop() {
+				if s := Desired(in); s.Policies.Len() != size[0] {
+					b.Fatalf("%d policies in force", s.Policies.Len())
+				}
+			}
+		})
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MBheap")
 }
