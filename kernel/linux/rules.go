@@ -140,6 +140,7 @@ func (c *rulesConn) sweep(ctx context.Context) error {
 	if err != nil || len(chains) > 0 {
 		return err
 	}
+	c.known = knownSets{}
 	failed, err := commit(ctx, c, []unit[string]{unitOf("delete", kernel.RulesTable, delTable())})
 	return errors.Join(append(failed, err)...)
 }
@@ -231,6 +232,8 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 		if err != nil {
 			return err
 		}
+		conn.known.forget(maps.Keys(set))
+		conn.known.forget(slices.Values(del))
 		id := uint32(0)
 		for _, name := range setOrder(set) {
 			s := set[name]

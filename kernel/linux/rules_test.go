@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -135,4 +136,22 @@ func TestRulesWithoutCapability(t *testing.T) {
 		}
 	})
 	kerneltest.WantRules(t, w, map[string]kernel.Set{"nodes4": {}}, nil, nil)
+}
+
+// TestSetOfAnotherKind has another hand put a set of another kind in the place of one
+// that elements were written to.
+func TestSetOfAnotherKind(t *testing.T) {
+	w := newRulesWorld(t)
+	kerneltest.Put(t, w.sets, map[string]kernel.Set{"one": {}, "other": {}})
+	put := func(set, prefix string) {
+		t.Helper()
+		kerneltest.Put(t, w.elements, map[kernel.Element]struct{}{{Set: set, Prefix: netip.MustParsePrefix(prefix)}: {}})
+	}
+	put("one", "192.0.2.1/32")
+	put("other", "192.0.2.1/32")
+	w.nft(t, "delete set inet cairn one; add set inet cairn one { type ipv6_addr; }")
+	put("other", "192.0.2.2/32")
+	put("one", "2001:db8::1/128")
+	kerneltest.Put(t, w.sets, map[string]kernel.Set{"other": {IPv6: true}})
+	put("other", "2001:db8::1/128")
 }

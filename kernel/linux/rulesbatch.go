@@ -35,6 +35,7 @@ type rulesConn struct {
 	config
 	*netlink.Conn
 	sequence uint16 // of the last message
+	known    knownSets
 }
 
 func (c *rulesConn) open() error {
@@ -202,7 +203,11 @@ func transact[K comparable](conn *rulesConn, units []unit[K]) (map[int]error, er
 	if err != nil {
 		return nil, err
 	}
-	return conn.refusals(first, owner)
+	refused, err := conn.refusals(first, owner)
+	if err == nil && len(refused) == 0 {
+		conn.known.committed()
+	}
+	return refused, err
 }
 
 // send sends the messages at once and returns the lower half of the sequence

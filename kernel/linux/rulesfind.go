@@ -5,6 +5,7 @@ package linux
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -22,16 +23,69 @@ type rulesFound struct {
 	chains map[string]kernel.Chain // without their rules; and entries
 }
 
-// find asks for sets, and for chains and entries by key, in one go.
+// knownSets are sets that were found when the rules had a generation: its number counts
+// the transactions of all tables, whoever made them. So what is known holds as long as
+// all transactions since were our own.
+type knownSets struct {
+	generation uint32 // 0: none
+	sets       map[string]kernel.Set
+}
+
+// committed notes a transaction of our own.
+func (k *knownSets) committed() {
+	if k.generation++; k.generation == 0 {
+		k.generation = 1 // as the kernel counts
+	}
+}
+
+// forget forgets sets that are changed.
+func (k *knownSets) forget(names iter.Seq[string]) {
+	for name := range names {
+		delete(k.sets, name)
+	}
+}
+
+// hold forgets all if another hand was at work since.
+func (c *rulesConn) hold(ctx context.Context) error {
+	var now uint32
+	err := c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETGEN, 0)}, func(m netlink.Message, err error) error {
+		if err != nil {
+			return unlessUnknown(err)
+		}
+		return attributes(m.Data, func(ad *netlink.AttributeDecoder) {
+			if ad.Type() == unix.NFTA_GEN_ID {
+				now = ad.Uint32()
+			}
+		})
+	})
+	if c.known.sets == nil || now == 0 || now != c.known.generation {
+		c.known = knownSets{now, map[string]kernel.Set{}}
+	}
+	return err
+}
+
+// find asks for sets, and for chains and entries by key, in one go. It asks for no set
+// that it knows.
 func (c *rulesConn) find(ctx context.Context, sets, chains []string) (rulesFound, error) {
 	found := rulesFound{make(map[string]kernel.Set, len(sets)), make(map[string]kernel.Chain, len(chains))}
-	if len(sets) >= manySets {
+	if err := c.hold(ctx); err != nil {
+		return found, err
+	}
+	var missing []string
+	for _, name := range sets {
+		if s, known := c.known.sets[name]; known {
+			found.sets[name] = s
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	if sets = missing; len(sets) >= manySets {
 		all, err := c.sets(ctx)
 		if err != nil {
 			return found, err
 		}
 		for _, s := range all {
-			found.sets[s.name] = s.Set
+			found.sets[s.name], c.known.sets[s.name] = s.Set, s.Set
 		}
 		sets = nil
 	}
@@ -63,7 +117,9 @@ func (c *rulesConn) find(ctx context.Context, sets, chains []string) (rulesFound
 			return err
 		}
 		s, err := parseSet(m.Data)
-		found.sets[s.name] = s.Set
+		if err == nil {
+			found.sets[s.name], c.known.sets[s.name] = s.Set, s.Set
+		}
 		return err
 	})
 	return found, err
