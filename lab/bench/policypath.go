@@ -260,5 +260,8 @@ func connectOnce(dst netip.Addr) (time.Duration, error) {
 	}
 	begin := time.Now()
 	err = unix.Connect(fd, &unix.SockaddrInet4{Port: trafficPort, Addr: dst.As4()})
-	return time.Since(begin), err
+	if took := time.Since(begin); !errors.Is(err, unix.EINTR) {
+		return took, err
+	}
+	return connectOnce(dst) // the runtime interrupts its threads by signals now and then
 }
