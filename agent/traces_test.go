@@ -38,18 +38,21 @@ func (c *cluster) asked(trace *v1.PacketTrace, after time.Duration) v1.PacketTra
 	return o.(*v1.PacketTrace).Status
 }
 
-// story returns what was observed, one step a line, sorted by nodes.
+// story returns what was observed, one step a line, sorted by nodes. Each node tells of
+// the packet and of what answers it side by side.
 func story(s v1.PacketTraceStatus, nodes ...string) (lines []string) {
 	for _, node := range nodes {
+		var answers []string
 		for _, o := range s.Observations {
-			if o.Node == node {
-				line := o.Node + ": " + o.Text
-				if o.Reply {
-					line = "answer: " + line
-				}
+			switch line := o.Node + ": " + o.Text; {
+			case o.Node != node:
+			case o.Reply:
+				answers = append(answers, "answer: "+line)
+			default:
 				lines = append(lines, line)
 			}
 		}
+		lines = append(lines, answers...)
 	}
 	return lines
 }
