@@ -127,6 +127,7 @@ func traffic(ctx context.Context, c talker, pace time.Duration, first chan<- err
 	patience := time.NewTimer(streamWait)
 	defer patience.Stop()
 	stop := ctx.Done()
+	var stopped time.Time
 	for {
 		select {
 		case <-tick.C:
@@ -141,36 +142,41 @@ func traffic(ctx context.Context, c talker, pace time.Duration, first chan<- err
 			t.received++
 			t.last = at
 			if stop == nil && t.received == t.Sent {
-				return t.ended(nil)
+				return t.ended(stopped, nil)
 			}
 		case err := <-broke:
 			if t.received == 0 {
 				first <- err
 			}
-			return t.ended(err)
+			return t.ended(stopped, err)
 		case <-patience.C:
 			if t.received == 0 {
 				first <- errors.New("no answer")
-				return t.ended(nil)
+				return t.ended(stopped, nil)
 			}
 			if stop == nil {
-				return t.ended(nil)
+				return t.ended(stopped, nil)
 			}
 		case <-stop:
-			stop = nil
+			stop, stopped = nil, time.Now()
 			tick.Stop()
 			if t.received == t.Sent {
-				return t.ended(nil)
+				return t.ended(stopped, nil)
 			}
 			patience.Reset(streamWait)
 		}
 	}
 }
 
-func (t Traffic) ended(err error) Traffic {
+// ended sums up. What was not answered makes a gap up to when the sending stopped, the
+// zero time: just now.
+func (t Traffic) ended(stopped time.Time, err error) Traffic {
 	t.Lost = t.Sent - t.received
+	if stopped.IsZero() {
+		stopped = time.Now()
+	}
 	if t.received > 0 && t.Lost > 0 {
-		t.Longest = max(t.Longest, time.Since(t.last))
+		t.Longest = max(t.Longest, stopped.Sub(t.last))
 	}
 	if err != nil {
 		t.Error = err.Error()
