@@ -207,7 +207,15 @@ func (w *rulesWrite[K]) run(ctx context.Context, d *rulesDriver, what string, pl
 		if err := plan(conn); err != nil {
 			return err
 		}
-		for _, units := range append(w.early, w.units) {
+		transactions := append(w.early, w.units)
+		if keysOf(transactions) >= manyKeys {
+			listen, err := conn.hush(ctx)
+			if err != nil {
+				return err
+			}
+			defer listen()
+		}
+		for _, units := range transactions {
 			failed, err := commit(ctx, conn, units)
 			w.failed = append(w.failed, failed...)
 			if err != nil {
@@ -223,6 +231,16 @@ func (w *rulesWrite[K]) run(ctx context.Context, d *rulesDriver, what string, pl
 		err = nil // what can't be there is gone
 	}
 	return errors.Join(append(w.failed, err)...)
+}
+
+// keysOf counts what transactions are about.
+func keysOf[K comparable](transactions [][]unit[K]) (n int) {
+	for _, units := range transactions {
+		for _, u := range units {
+			n += len(u.keys)
+		}
+	}
+	return n
 }
 
 func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []string) error {

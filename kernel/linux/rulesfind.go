@@ -45,10 +45,9 @@ func (k *knownSets) forget(names iter.Seq[string]) {
 	}
 }
 
-// hold forgets all if another hand was at work since.
-func (c *rulesConn) hold(ctx context.Context) error {
-	var now uint32
-	err := c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETGEN, 0)}, func(m netlink.Message, err error) error {
+// generation returns the number of the rules' generation; 0: it was not told.
+func (c *rulesConn) generation(ctx context.Context) (now uint32, err error) {
+	err = c.ask(ctx, []netlink.Message{rulesRequest(unix.NFT_MSG_GETGEN, 0)}, func(m netlink.Message, err error) error {
 		if err != nil {
 			return unlessUnknown(err)
 		}
@@ -58,6 +57,12 @@ func (c *rulesConn) hold(ctx context.Context) error {
 			}
 		})
 	})
+	return now, err
+}
+
+// hold forgets all if another hand was at work since.
+func (c *rulesConn) hold(ctx context.Context) error {
+	now, err := c.generation(ctx)
 	if c.known.sets == nil || now == 0 || now != c.known.generation {
 		c.known = knownSets{now, map[string]kernel.Set{}}
 	}

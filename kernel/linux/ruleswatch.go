@@ -30,12 +30,14 @@ func (c config) watchRules(buffer int, changed func(), ended func(error)) (stop 
 		conn.Close()
 		return nil, fmt.Errorf("watch rules: enlarge socket buffer: %w", err)
 	}
+	deaf := c.listen(&listener{conn, changed})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		ended(fmt.Errorf("watch rules: %w", followRules(conn, changed)))
 	}()
 	return func() {
+		deaf()
 		conn.Close()
 		<-done
 	}, nil

@@ -83,7 +83,7 @@ func TestRulesOverrun(t *testing.T) {
 	<-changed // and blocked
 	kerneltest.Put(t, w.sets, map[string]kernel.Set{"nodes4": {}})
 	elements := make(map[kernel.Element]struct{})
-	for _, e := range manyElements("nodes4", 1000) {
+	for _, e := range manyElements("nodes4", manyKeys-1) {
 		elements[e] = struct{}{}
 	}
 	kerneltest.Put(t, w.elements, elements)
@@ -92,5 +92,63 @@ func TestRulesOverrun(t *testing.T) {
 	stop()
 	if err := <-ended; err == nil || errors.Is(err, unix.ENOBUFS) {
 		t.Errorf("ended with %v, want the end of the socket", err)
+	}
+}
+
+// TestManyChangesAreNotHeard writes so much that nobody listens meanwhile: another hand
+// is heard of all the same.
+func TestManyChangesAreNotHeard(t *testing.T) {
+	w := newRulesWorld(t)
+	where := config{netns: int(w.netns.Fd())}
+	changed, ended := make(chan struct{}, 100), make(chan error, 1)
+	stop, err := where.watchRules(watchBuffer, func() { changed <- struct{}{} }, func(err error) { ended <- err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	kerneltest.Put(t, w.sets, map[string]kernel.Set{"nodes4": {}})
+	kerneltest.Put(t, w.elements, elementMap(manyElements("nodes4", 5*manyKeys)))
+	w.nft(t, "add element inet cairn nodes4 { 192.0.2.1 }")
+	<-changed
+	driver := w.elements.(ruleElements).rulesDriver
+	hushed := func(do func(conn *rulesConn)) {
+		t.Helper()
+		err := driver.withRules("test", func(conn *rulesConn) error {
+			if err := conn.hold(t.Context()); err != nil {
+				return err
+			}
+			listen, err := conn.hush(t.Context())
+			if err != nil {
+				return err
+			}
+			do(conn)
+			listen()
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := func(conn *rulesConn, name string) {
+		units := []unit[string]{unitOf("set", name, newSet(name, kernel.Set{}, 1))}
+		if failed, err := commit(t.Context(), conn, units); len(failed) > 0 || err != nil {
+			t.Fatal(failed, err)
+		}
+	}
+	hushed(func(conn *rulesConn) { own(conn, "one") })
+	hushed(func(conn *rulesConn) {
+		own(conn, "two")
+		w.nft(t, "delete element inet cairn nodes4 { 192.0.2.1 }")
+		own(conn, "three")
+	})
+	<-changed // the other hand's, in between
+	w.nft(t, "add element inet cairn nodes4 { 192.0.2.1 }")
+	<-changed // and it is heard again
+	stop()
+	<-ended
+	if len(changed) > 0 {
+		t.Errorf("told of %d changes more than there were", len(changed))
+	}
+	if len(hearing.by[where]) > 0 {
+		t.Error("who has stopped still counts as listening")
 	}
 }

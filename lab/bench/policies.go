@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -110,7 +109,7 @@ func (c *policed) starts(ctx context.Context) (s startFigures, err error) {
 }
 
 func (c *policed) start(ctx context.Context, s *startFigures) error {
-	w, err := watch(ctx, c.lab, ruleset(nil))
+	w, err := watchGeneration(ctx, c.lab)
 	if err != nil {
 		return err
 	}
@@ -134,12 +133,9 @@ func (c *policed) start(ctx context.Context, s *startFigures) error {
 		return err
 	}
 	// What hooks the rules comes last, so the last transaction ends the start.
-	done, any, err := w.lastOf(generation)
+	done, err := w.end()
 	if err != nil {
 		return err
-	}
-	if !any {
-		return errors.New("the agent is ready without rules")
 	}
 	sync, err := syncedAt(c.lab, begin)
 	if err != nil {

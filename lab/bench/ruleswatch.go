@@ -13,7 +13,7 @@ import (
 
 // ruleset is what the kernel tells of nftables: the rules and elements in whose
 // messages what, which is made by portData or addressData, is found, and the ends of
-// all transactions. What is empty is in none.
+// all transactions.
 func ruleset(what []byte) watched {
 	return watched{unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, func(m syscall.NetlinkMessage) (told, bool) {
 		t := told{}
@@ -30,9 +30,7 @@ func ruleset(what []byte) watched {
 		case unix.NFT_MSG_DELSETELEM:
 			t.what, t.delete = element, true
 		}
-		if len(what) > 0 {
-			t.count = bytes.Count(m.Data, what)
-		}
+		t.count = bytes.Count(m.Data, what)
 		return t, t.count > 0
 	}}
 }
@@ -58,16 +56,4 @@ func (w *kernelWatch) waitRules(of change, count int) (time.Time, error) {
 		}
 		return count <= 0 && t.what == generation
 	})
-}
-
-// lastOf ends the watch and returns when the last change of a kind was told that
-// nobody has asked for yet; false if there was none.
-func (w *kernelWatch) lastOf(what change) (at time.Time, any bool, err error) {
-	w.cancel()
-	for t := range w.told {
-		if t.what == what {
-			at, any = t.at, true
-		}
-	}
-	return at, any, <-w.ended
 }
