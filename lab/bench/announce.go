@@ -32,19 +32,11 @@ const announceTime = 10 * time.Second
 // the route to it in a kernel in the other rack; and the same between two BIRDs
 // side by side, which learn the blackhole from the kernel. The agents of the other
 // two nodes rest meanwhile: as many speakers share the processors on either side.
-func (b *bench) announcements(ctx context.Context) (err error) {
-	idle := []string{"n2", "n4"}
-	for _, n := range idle {
-		if err := b.lab.Stop(ctx, n); err != nil {
-			return err
-		}
-	}
-	defer func() {
-		for _, n := range idle {
-			err = errors.Join(err, b.lab.Start(ctx, n))
-		}
-		err = errors.Join(err, b.lab.WaitBGP(ctx, nodes...))
-	}()
+func (b *bench) announcements(ctx context.Context) error {
+	return b.resting(ctx, []string{"n2", "n4"}, b.announced)
+}
+
+func (b *bench) announced(ctx context.Context) (err error) {
 	store, hangUp, err := b.store()
 	if err != nil {
 		return err

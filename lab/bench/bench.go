@@ -101,8 +101,8 @@ func (b *bench) parts() []part {
 		{"vxlan", "the data path by VXLAN", b.tunnels(vxlanTraffic)},
 		{"ipip", "the data path by IPIP", b.tunnels(ipipTraffic)},
 		{"scale", "an agent in a large cluster", b.scale},
-		{"policies", "what policies cost an agent", b.policyCosts},
-		{"policypath", "the data path with policies", b.policyPaths},
+		{"policies", "what policies cost an agent", b.alone(b.policyCosts)},
+		{"policypath", "the data path with policies", b.alone(b.policyPaths)},
 	}
 }
 
@@ -113,6 +113,29 @@ func Parts() []string {
 		names = append(names, p.name)
 	}
 	return names
+}
+
+// alone measures while the agents and the router of the lab of four nodes rest: they listen
+// to changes of nftables, and for those who do the kernel makes messages, in whatever
+// namespace they are.
+func (b *bench) alone(do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error { return b.resting(ctx, append([]string{"tor"}, nodes...), do) }
+}
+
+// resting does something while the agents of some nodes, or routers, are stopped.
+func (b *bench) resting(ctx context.Context, idle []string, do func(context.Context) error) (err error) {
+	for _, n := range idle {
+		if err := b.lab.Stop(ctx, n); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		for _, n := range idle {
+			err = errors.Join(err, b.lab.Start(ctx, n))
+		}
+		err = errors.Join(err, b.lab.WaitBGP(ctx, nodes...))
+	}()
+	return do(ctx)
 }
 
 func (b *bench) add(r Row) { b.rows = append(b.rows, r) }
