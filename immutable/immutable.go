@@ -118,7 +118,8 @@ func (m Map[K, V]) Edit() *Editor[K, V] {
 // one. The zero Editor begins with an empty map. It is for one goroutine.
 type Editor[K, V comparable] struct {
 	now   Map[K, V]
-	owner *owner // of the nodes that no Map has seen yet; nil: there are none
+	first []pair[K, V] // what was set so far, while now is empty
+	owner *owner       // of the nodes that no Map has seen yet; nil: there are none
 }
 
 // owner marks the nodes that an editor has made for itself.
@@ -128,6 +129,10 @@ type owner struct{ _ byte }
 func (e *Editor[K, V]) Set(k K, v V) {
 	if e.owner == nil {
 		e.owner = new(owner)
+	}
+	if e.now.root == nil {
+		e.first = append(e.first, pair[K, V]{hash(k), entry[K, V]{k, v}})
+		return
 	}
 	root, added := e.now.root.set(e.owner, k, v, hash(k), 0)
 	e.now.root = root
@@ -141,6 +146,7 @@ func (e *Editor[K, V]) Delete(k K) {
 	if e.owner == nil {
 		e.owner = new(owner)
 	}
+	e.build()
 	root, removed := e.now.root.remove(e.owner, k, hash(k), 0)
 	if !removed {
 		return
@@ -152,14 +158,21 @@ func (e *Editor[K, V]) Delete(k K) {
 }
 
 // Get returns the value of a key as edited so far, and whether there is one.
-func (e *Editor[K, V]) Get(k K) (V, bool) { return e.now.Get(k) }
+func (e *Editor[K, V]) Get(k K) (V, bool) {
+	e.build()
+	return e.now.Get(k)
+}
 
 // Len returns the number of keys as edited so far.
-func (e *Editor[K, V]) Len() int { return e.now.size }
+func (e *Editor[K, V]) Len() int {
+	e.build()
+	return e.now.size
+}
 
 // Map returns the map as edited so far. The editor may go on: what it does then
 // concerns later maps only.
 func (e *Editor[K, V]) Map() Map[K, V] {
+	e.build()
 	e.owner = nil
 	return e.now
 }

@@ -255,6 +255,36 @@ func TestCollisions(t *testing.T) {
 	}
 }
 
+// TestBuildCollisions builds from hashes that differ early, late or not at all, with keys
+// that are there twice.
+func TestBuildCollisions(t *testing.T) {
+	for name, h := range map[string]func(int) uint64{
+		"early": func(k int) uint64 { return uint64(k) }, "late": func(k int) uint64 { return uint64(k) << 58 },
+		"same": func(int) uint64 { return 42 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := builder[int, int]{owner: new(owner)}
+			var pairs []pair[int, int]
+			for k := range 100 {
+				pairs = append(pairs, pair[int, int]{h(k % 60), entry[int, int]{k % 60, k}})
+			}
+			n := b.node(pairs, make([]pair[int, int], len(pairs)), 0)
+			if b.size != 60 {
+				t.Errorf("%d keys, want 60", b.size)
+			}
+			for k := range 60 {
+				want := k
+				if k < 40 {
+					want = k + 60 // set later
+				}
+				if v, ok := n.get(k, h(k), 0); !ok || v != want {
+					t.Errorf("get(%d) = %d, %t, want %d", k, v, ok, want)
+				}
+			}
+		})
+	}
+}
+
 // TestDiffStops: a consumer that has seen enough gets no more.
 func TestDiffStops(t *testing.T) {
 	a, b := Map[int, int]{}, Map[int, int]{}

@@ -26,8 +26,9 @@ type entry[K, V comparable] struct {
 	value V
 }
 
-// slot returns the bit of a hash on a level.
-func slot(h uint64, level int) uint32 { return 1 << (h >> (level * bitsPerLevel) & slotMask) }
+// number returns the number of a hash's slot on a level, slot the bit for it.
+func number(h uint64, level int) uint64     { return h >> (level * bitsPerLevel) & slotMask }
+func slot(h uint64, level int) (bit uint32) { return 1 << number(h, level) }
 
 // index returns the place in a list of what has this bit.
 func index(bitmap, bit uint32) int { return bits.OnesCount32(bitmap & (bit - 1)) }
