@@ -43,7 +43,7 @@ func Displaced(coming map[Element]struct{}, going []Element) []Element {
 }
 
 // alone says that an element is not concatenated, so that it may be a range.
-func (e Element) alone() bool { return e.Link == "" && e.Protocol == 0 }
+func (e Element) alone() bool { return (e.Beside == "" || e.Last().IsValid()) && e.Protocol == 0 }
 
 // overlaps says whether an address or port is in both elements. o is no range of
 // addresses but a prefix.
@@ -51,10 +51,11 @@ func (e Element) overlaps(o Element) bool {
 	if !o.Prefix.IsValid() {
 		return e.Port <= max(o.Port, o.LastPort) && o.Port <= max(e.Port, e.LastPort)
 	}
-	if !e.Last.IsValid() {
+	last := e.Last()
+	if !last.IsValid() {
 		return e.Prefix.Overlaps(o.Prefix)
 	}
 	first := e.Prefix.Addr()
-	return o.Prefix.Contains(first) || o.Prefix.Contains(e.Last) ||
-		first.Less(o.Prefix.Addr()) && o.Prefix.Addr().Less(e.Last)
+	return o.Prefix.Contains(first) || o.Prefix.Contains(last) ||
+		first.Less(o.Prefix.Addr()) && o.Prefix.Addr().Less(last)
 }

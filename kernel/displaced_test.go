@@ -15,8 +15,7 @@ func TestDisplaced(t *testing.T) {
 		return kernel.Element{Set: set, Prefix: netip.MustParsePrefix(prefix)}
 	}
 	ports := func(first, last uint16) kernel.Element { return kernel.Element{Set: "p", Port: first, LastPort: last} }
-	byOthers := in("a", "10.0.0.5/32")
-	byOthers.Last = netip.MustParseAddr("10.0.0.9")
+	byOthers := in("a", "10.0.0.5/32").To(netip.MustParseAddr("10.0.0.9"))
 	service := in("s", "10.0.0.1/32")
 	service.Protocol, service.Port = kernel.ProtoUDP, 53
 	moved := service

@@ -41,20 +41,40 @@ type Set struct {
 }
 
 // Element is a member of a Set. A single address has a prefix of full length.
-// Elements of one set never overlap (EEXIST).
+// Elements of one set never overlap (EEXIST). There are very many, so it is small.
 type Element struct {
 	Set    string
 	Prefix netip.Prefix // masked; not of KeysPorts
-	// Link is of KeysSources.
-	Link string
+	// Beside is of KeysSources: the link. Of a range that is no prefix, see To, it says
+	// where that ends.
+	Beside string
 	// Protocol is of KeysServices.
 	Protocol uint8
 	// Port is of KeysServices and KeysPorts; LastPort ends a range of KeysPorts that has
 	// more than one.
 	Port, LastPort uint16
-	// Last ends a range that begins with Prefix, which is a single address then, and
-	// is no prefix itself. Such are made by other hands only.
-	Last netip.Addr
+}
+
+// rangeEnd is what Beside of a range that is no prefix begins with. No link has a blank
+// in its name.
+const rangeEnd = "to "
+
+// To returns the range from the element's address to last, which is no prefix. Such are
+// made by other hands only.
+func (e Element) To(last netip.Addr) Element {
+	e.Beside = rangeEnd + last.String()
+	return e
+}
+
+// Last returns the last address of a range that is no prefix; an invalid one if it is
+// none.
+func (e Element) Last() netip.Addr {
+	text, _ := strings.CutPrefix(e.Beside, rangeEnd)
+	if text == e.Beside {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(text)
+	return a
 }
 
 func (e Element) String() string { return e.text() + " in " + e.Set }
@@ -66,18 +86,18 @@ func (e Element) text() string {
 		return fmt.Sprintf("%d-%d", e.Port, e.LastPort)
 	case !e.Prefix.IsValid():
 		return strconv.Itoa(int(e.Port))
-	case e.Last.IsValid():
-		return e.Prefix.Addr().String() + "-" + e.Last.String()
+	case e.Last().IsValid():
+		return e.Prefix.Addr().String() + "-" + e.Last().String()
 	}
 	return e.before() + prefixText(e.Prefix) + e.behind()
 }
 
 // before and behind return what a concatenated element has beside its address.
 func (e Element) before() string {
-	if e.Link == "" {
+	if e.Beside == "" {
 		return ""
 	}
-	return strconv.Quote(e.Link) + " . "
+	return strconv.Quote(e.Beside) + " . "
 }
 
 func (e Element) behind() string {
@@ -97,7 +117,7 @@ func prefixText(p netip.Prefix) string {
 
 // compare orders elements by address, link, protocol and port.
 func (e Element) compare(o Element) int {
-	return cmp.Or(e.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(e.Link, o.Link),
+	return cmp.Or(e.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(e.Beside, o.Beside),
 		cmp.Compare(e.Protocol, o.Protocol), cmp.Compare(e.Port, o.Port))
 }
 

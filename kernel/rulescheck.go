@@ -62,7 +62,7 @@ func (e Element) Check(s Set) error {
 		return e.checkPorts(s)
 	case !e.Prefix.IsValid() || e.Prefix != e.Prefix.Masked() || e.Prefix.Addr().Is4In6():
 		return invalid("%v is not a masked prefix", e.Prefix)
-	case e.Last.IsValid():
+	case e.Last().IsValid():
 		return invalid("a range that is no prefix can't be added")
 	case e.Prefix.Addr().Is6() != s.IPv6:
 		return invalid("the set holds addresses of the other family")
@@ -71,8 +71,8 @@ func (e Element) Check(s Set) error {
 	case (s.Keys == KeysServices) != (e.Protocol != 0) || s.Keys != KeysServices && e.Port != 0 || e.LastPort != 0:
 		return invalid("protocol and port are of services only, and a service has one of each")
 	case s.Keys == KeysSources:
-		return checkLink(e.Link)
-	case e.Link != "":
+		return checkLink(e.Beside)
+	case e.Beside != "":
 		return invalid("links are of sources only")
 	}
 	return nil

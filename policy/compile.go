@@ -385,7 +385,7 @@ func (e *Endpoint) sources() []kernel.Element {
 	}
 	all := make([]kernel.Element, len(e.Addrs))
 	for i, a := range e.Addrs {
-		all[i] = kernel.Element{Set: sourceSet(a.Is6()), Link: e.Link, Prefix: netip.PrefixFrom(a, a.BitLen())}
+		all[i] = kernel.Element{Set: sourceSet(a.Is6()), Beside: e.Link, Prefix: netip.PrefixFrom(a, a.BitLen())}
 	}
 	return all
 }

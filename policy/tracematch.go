@@ -75,7 +75,7 @@ func (w *tracing) addressMatches(m kernel.AddrMatch) bool {
 			key.Port = w.p.SrcPort
 		}
 	case kernel.KeysSources:
-		key.Link = w.p.InLink
+		key.Beside = w.p.InLink
 	}
 	return w.table.has(key) != m.Not
 }

@@ -127,7 +127,7 @@ func compareRouteKeys(a, b kernel.RouteKey) int {
 
 func compareElements(a, b kernel.Element) int {
 	return cmp.Or(cmp.Compare(a.Set, b.Set), a.Prefix.Addr().Compare(b.Prefix.Addr()), cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
-		cmp.Compare(a.Link, b.Link), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+		cmp.Compare(a.Beside, b.Beside), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 }
 
 func compareAddrs(a, b kernel.Addr) int {

@@ -169,7 +169,7 @@ func memberOf(name string, s kernel.Set) kernel.Element {
 	case kernel.KeysServices:
 		e.Protocol, e.Port = kernel.ProtoTCP, 80
 	case kernel.KeysSources:
-		e.Link = "cairn0"
+		e.Beside = "cairn0"
 	}
 	return e
 }
@@ -247,7 +247,7 @@ func keyedElements() []kernel.Element {
 			}
 			for _, link := range []string{"a", "cairn0", "fifteen-letters"} {
 				e := Member("sources"+set, addr)
-				e.Link = link
+				e.Beside = link
 				elements = append(elements, e)
 			}
 		}
@@ -289,21 +289,21 @@ func badElements(t *testing.T, w RulesWorld) {
 		return e
 	}
 	bad := map[kernel.Element]error{
-		Member("gone", "192.0.2.1"):          syscall.ENOENT,
-		Member("gone", "192.0.2.2"):          syscall.ENOENT,
-		Member("nodes4", "2001:db8::1"):      syscall.EINVAL,
-		Member("nodes6", "192.0.2.1"):        syscall.EINVAL,
-		Member("nodes4", "192.0.2.0/24"):     syscall.EINVAL,
-		Member("pools4", "10.3.0.1/16"):      syscall.EINVAL,
-		{Set: "nodes4"}:                      syscall.EINVAL,
-		Member("pools4", "10.1.0.0/17"):      syscall.EEXIST,
-		Member("pools4", "10.1.2.0/24"):      syscall.EEXIST,
-		Member("pools4", "10.0.0.0/8"):       syscall.EEXIST,
-		Member("pools4", "10.1.255.255"):     syscall.EEXIST,
-		Member("pools6", "fd00:1::/65"):      syscall.EEXIST,
-		Member("pools6", "fd00:1::/48"):      syscall.EEXIST,
-		Member("nodes4", "::ffff:192.0.2.1"): syscall.EINVAL,
-		{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}: syscall.EINVAL,
+		Member("gone", "192.0.2.1"):                                      syscall.ENOENT,
+		Member("gone", "192.0.2.2"):                                      syscall.ENOENT,
+		Member("nodes4", "2001:db8::1"):                                  syscall.EINVAL,
+		Member("nodes6", "192.0.2.1"):                                    syscall.EINVAL,
+		Member("nodes4", "192.0.2.0/24"):                                 syscall.EINVAL,
+		Member("pools4", "10.3.0.1/16"):                                  syscall.EINVAL,
+		{Set: "nodes4"}:                                                  syscall.EINVAL,
+		Member("pools4", "10.1.0.0/17"):                                  syscall.EEXIST,
+		Member("pools4", "10.1.2.0/24"):                                  syscall.EEXIST,
+		Member("pools4", "10.0.0.0/8"):                                   syscall.EEXIST,
+		Member("pools4", "10.1.255.255"):                                 syscall.EEXIST,
+		Member("pools6", "fd00:1::/65"):                                  syscall.EEXIST,
+		Member("pools6", "fd00:1::/48"):                                  syscall.EEXIST,
+		Member("nodes4", "::ffff:192.0.2.1"):                             syscall.EINVAL,
+		Member("pools4", "10.5.0.0").To(netip.MustParseAddr("10.5.0.9")): syscall.EINVAL,
 
 		{Set: "port-ranges", Port: 200, LastPort: 201}: syscall.EEXIST,
 		{Set: "port-ranges", Port: 100}:                syscall.EEXIST,
@@ -314,21 +314,21 @@ func badElements(t *testing.T, w RulesWorld) {
 		{Set: "ports", Port: 80, LastPort: 81}:         syscall.EINVAL,
 		Member("ports", "192.0.2.1"):                   syscall.EINVAL,
 		Member("from/pod", "192.0.2.1"):                syscall.EINVAL,
-		{Set: "from/pod", Link: "cairn0"}:              syscall.EINVAL,
+		{Set: "from/pod", Beside: "cairn0"}:            syscall.EINVAL,
 		{Set: "services4", Protocol: 6, Port: 80}:      syscall.EINVAL,
 		Member("services4", "192.0.2.1"):               syscall.EINVAL,
 		Member("sources4", "192.0.2.1"):                syscall.EINVAL,
-		{Set: "sources4", Link: "cairn0"}:              syscall.EINVAL,
+		{Set: "sources4", Beside: "cairn0"}:            syscall.EINVAL,
 
 		with("nodes4", "192.0.2.1", func(e *kernel.Element) { e.Port = 80 }):                                 syscall.EINVAL,
-		with("nodes4", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn0" }):                           syscall.EINVAL,
+		with("nodes4", "192.0.2.1", func(e *kernel.Element) { e.Beside = "cairn0" }):                         syscall.EINVAL,
 		with("services4", "2001:db8::1", func(e *kernel.Element) { e.Protocol, e.Port = 6, 80 }):             syscall.EINVAL,
 		with("services4", "192.0.2.0/24", func(e *kernel.Element) { e.Protocol, e.Port = 6, 80 }):            syscall.EINVAL,
 		with("services4", "192.0.2.1", func(e *kernel.Element) { e.Protocol, e.Port, e.LastPort = 6, 1, 2 }): syscall.EINVAL,
-		with("sources6", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn0" }):                         syscall.EINVAL,
-		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link = "cairn*" }):                         syscall.EINVAL,
-		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link, e.Port = "cairn0", 80 }):             syscall.EINVAL,
-		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Link = "sixteen-letters-" }):               syscall.EINVAL,
+		with("sources6", "192.0.2.1", func(e *kernel.Element) { e.Beside = "cairn0" }):                       syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Beside = "cairn*" }):                       syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Beside, e.Port = "cairn0", 80 }):           syscall.EINVAL,
+		with("sources4", "192.0.2.1", func(e *kernel.Element) { e.Beside = "sixteen-letters-" }):             syscall.EINVAL,
 	}
 	// What overlaps another new one would fail by chance.
 	for e, want := range bad {

@@ -16,7 +16,7 @@ func byAnotherHand(t *testing.T, w RulesWorld) {
 	for name, s := range kinds() {
 		w.AddSet(t, name, s)
 	}
-	e := kernel.Element{Set: "pools4", Prefix: netip.MustParsePrefix("10.5.0.0/32"), Last: netip.MustParseAddr("10.5.0.9")}
+	e := Member("pools4", "10.5.0.0").To(netip.MustParseAddr("10.5.0.9"))
 	elements := []kernel.Element{e, Member("pools4", "10.6.0.0/16"), Member("nodes6", "2001:db8::1"), {Set: "port-ranges", Port: 5, LastPort: 9}}
 	for name, s := range kinds() {
 		if s.Keys == kernel.KeysServices || s.Keys == kernel.KeysSources {

@@ -143,7 +143,7 @@ func policySets() (map[string]kernel.Set, []kernel.Element) {
 		for i, addr := range pairAddrs[v6] {
 			service, source := kerneltest.Member("services"+suffix, addr), kerneltest.Member("sources"+suffix, addr)
 			service.Protocol, service.Port = kernel.ProtoSCTP, 443
-			source.Link = fmt.Sprintf("cairn%d", i)
+			source.Beside = fmt.Sprintf("cairn%d", i)
 			elements = append(elements, service, source)
 		}
 	}

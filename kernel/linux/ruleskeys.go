@@ -23,7 +23,7 @@ func appendKey(b []byte, s kernel.Set, e kernel.Element) []byte {
 		b = append(appendAddr(b, e.Prefix.Addr()), e.Protocol, 0, 0, 0)
 		return append(binary.BigEndian.AppendUint16(b, e.Port), 0, 0)
 	case kernel.KeysSources:
-		return appendAddr(append(b, linkData(e.Link)...), e.Prefix.Addr())
+		return appendAddr(append(b, linkData(e.Beside)...), e.Prefix.Addr())
 	}
 	return appendAddr(b, e.Prefix.Addr())
 }
@@ -47,8 +47,8 @@ func appendLast(b []byte, s kernel.Set, e kernel.Element) []byte {
 
 // lastOf returns the last address of an element.
 func lastOf(e kernel.Element) netip.Addr {
-	if e.Last.IsValid() {
-		return e.Last
+	if last := e.Last(); last.IsValid() {
+		return last
 	}
 	b := e.Prefix.Addr().AsSlice()
 	for i := e.Prefix.Bits(); i < 8*len(b); i++ {
@@ -94,31 +94,33 @@ func elementOf(name string, s kernel.Set, key, last []byte) (e kernel.Element, o
 	case kernel.KeysServices:
 		e.Protocol, e.Port = parts[1][0], binary.BigEndian.Uint16(parts[2])
 	case kernel.KeysSources:
-		e.Link = linkMatch(parts[0])
+		e.Beside = linkMatch(parts[0])
 		parts = parts[1:]
 	}
 	first, ok := netip.AddrFromSlice(parts[0])
 	e.Prefix = netip.PrefixFrom(first, first.BitLen())
 	if s.Ranges && ok {
 		end, _ := netip.AddrFromSlice(last)
-		e.Prefix, e.Last = rangeOf(first, end)
+		if e.Prefix, ok = rangeOf(first, end); !ok {
+			return e.To(end), true
+		}
 	}
 	return e, ok
 }
 
-// rangeOf returns the range from first to last: a prefix where it is one, or else
-// first and last.
-func rangeOf(first, last netip.Addr) (netip.Prefix, netip.Addr) {
+// rangeOf returns the range from first to last as a prefix; if it is none, first alone
+// and false.
+func rangeOf(first, last netip.Addr) (netip.Prefix, bool) {
 	for bits := first.BitLen(); bits >= 0; bits-- {
 		p := netip.PrefixFrom(first, bits)
 		if p.Masked() != p {
 			break
 		}
 		if lastOf(kernel.Element{Prefix: p}) == last {
-			return p, netip.Addr{}
+			return p, true
 		}
 	}
-	return netip.PrefixFrom(first, first.BitLen()), last
+	return netip.PrefixFrom(first, first.BitLen()), false
 }
 
 // boundary is an element as the kernel has it: a key, or of a set of ranges the

@@ -60,7 +60,7 @@ func TestRulesAreListedAsTheyRead(t *testing.T) {
 	}
 	for set, addr := range map[string]string{"sources4": "192.0.2.1", "sources6": "2001:db8::1"} {
 		e := kerneltest.Member(set, addr)
-		e.Link = "fifteen-letters"
+		e.Beside = "fifteen-letters"
 		elements = append(elements, e)
 	}
 	kerneltest.Put(t, w.elements, elementMap(elements))

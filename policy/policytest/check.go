@@ -46,7 +46,7 @@ func checkElement(e kernel.Element, s kernel.Set) error {
 	switch {
 	case s.Keys == kernel.KeysLinks:
 		return errors.New("a verdict map has entries, not elements")
-	case e.Last.IsValid():
+	case e.Last().IsValid():
 		return errors.New("unknown range")
 	case e.Prefix.IsValid() != addressed, addressed && (e.Prefix != e.Prefix.Masked() || e.Prefix.Addr().Is6() != s.IPv6):
 		return fmt.Errorf("%v is no address of the set", e.Prefix)
@@ -54,7 +54,7 @@ func checkElement(e kernel.Element, s kernel.Set) error {
 		return errors.New("the set has no ranges")
 	case e.LastPort != 0 && e.LastPort <= e.Port:
 		return errors.New("the range ends before it begins")
-	case e.Link != "" && s.Keys != kernel.KeysSources,
+	case e.Beside != "" && s.Keys != kernel.KeysSources,
 		e.Protocol != 0 && s.Keys != kernel.KeysServices,
 		e.Port != 0 && s.Keys != kernel.KeysServices && s.Keys != kernel.KeysPorts,
 		e.LastPort != 0 && s.Keys != kernel.KeysPorts:

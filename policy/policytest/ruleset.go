@@ -138,7 +138,7 @@ func (r *Ruleset) addElement(e kernel.Element) error {
 // overlap says whether something is in both elements of a set that has ranges.
 func overlap(a, b kernel.Element) bool {
 	if a.Prefix.IsValid() {
-		return a.Protocol == b.Protocol && a.Port == b.Port && a.Link == b.Link && a.Prefix.Overlaps(b.Prefix)
+		return a.Protocol == b.Protocol && a.Port == b.Port && a.Beside == b.Beside && a.Prefix.Overlaps(b.Prefix)
 	}
 	return a.Port <= max(b.Port, b.LastPort) && b.Port <= max(a.Port, a.LastPort)
 }

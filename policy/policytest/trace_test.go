@@ -37,7 +37,7 @@ func elements() map[kernel.Element]struct{} {
 		{Set: "ports", Port: 80}:                                         {},
 		{Set: "ports", Port: 100, LastPort: 200}:                         {},
 		{Set: "web", Prefix: p("10.0.0.2/32"), Protocol: 6, Port: 80}:    {},
-		{Set: "own4", Prefix: p("10.0.0.1/32"), Link: "cairn0000000001"}: {},
+		{Set: "own4", Prefix: p("10.0.0.1/32"), Beside: "cairn0000000001"}: {},
 	}
 }
 
@@ -265,7 +265,7 @@ func TestKnowsEveryField(t *testing.T) {
 		{kernel.Log{}, "Group Prefix"},
 		{kernel.Chain{}, "Hook Type Priority Rules To Other"},
 		{kernel.Set{}, "Keys IPv6 Ranges Other"},
-		{kernel.Element{}, "Set Prefix Link Protocol Port LastPort Last"},
+		{kernel.Element{}, "Set Prefix Beside Protocol Port LastPort"},
 	} {
 		var names []string
 		for f := range reflect.TypeOf(row.of).NumField() {
