@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 
@@ -13,8 +14,11 @@ import (
 // none, a port out of range.
 
 // FromWorkloadEndpoint returns the pod's interface as policies see it.
-func FromWorkloadEndpoint(o *v1.WorkloadEndpoint) *Endpoint {
-	o = defaulted(o)
+func FromWorkloadEndpoint(shared *v1.WorkloadEndpoint) *Endpoint {
+	o := new(v1.WorkloadEndpoint)
+	*o = *shared // there are very many: no more is copied than defaults change
+	o.Spec.Ports = slices.Clone(o.Spec.Ports)
+	o.Default()
 	return &Endpoint{
 		ID: idOf(o), Labels: o.Labels, ServiceAccount: o.Spec.ServiceAccountName, Node: o.Spec.Node,
 		Link: o.Spec.InterfaceName, Addrs: o.Addrs(), Ports: fromNamedPorts(o.Spec.Ports),

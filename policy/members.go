@@ -91,14 +91,17 @@ func (m *Members) SetServiceAccount(id ID, labels map[string]string) {
 func (m *Members) Watch(s *selector.Selector) {
 	w := m.watch(s)
 	if w.addresses == nil {
-		w.addresses = &memberAddrs{selector: s.String(), addrs: counts[netip.Addr]{}}
-		// Together, for each change of nets costs a walk through all.
-		var all content
+		n := 0
 		for c := range m.chosen.Items(s) {
-			all.addrs = append(all.addrs, c.addrs...)
-			all.nets = append(all.nets, c.nets...)
+			n += len(c.addrs)
 		}
-		w.addresses.change(all, content{}, m.edits)
+		w.addresses = &memberAddrs{selector: s.String(), addrs: make(counts[netip.Addr], n)}
+		var nets content // together, for each change of them costs a walk through all
+		for c := range m.chosen.Items(s) {
+			w.addresses.change(content{addrs: c.addrs}, content{}, m.edits)
+			nets.nets = append(nets.nets, c.nets...)
+		}
+		w.addresses.change(nets, content{}, m.edits)
 	}
 	w.addresses.watched++
 }

@@ -30,13 +30,13 @@ func sets() setsOf {
 func elements() map[kernel.Element]struct{} {
 	p := netip.MustParsePrefix
 	return map[kernel.Element]struct{}{
-		{Set: "a4", Prefix: p("10.0.0.1/32")}:                            {},
-		{Set: "a6", Prefix: p("fd00::1/128")}:                            {},
-		{Set: "nets4", Prefix: p("10.0.0.0/24")}:                         {},
-		{Set: "nets4", Prefix: p("10.0.1.1/32")}:                         {},
-		{Set: "ports", Port: 80}:                                         {},
-		{Set: "ports", Port: 100, LastPort: 200}:                         {},
-		{Set: "web", Prefix: p("10.0.0.2/32"), Protocol: 6, Port: 80}:    {},
+		{Set: "a4", Prefix: p("10.0.0.1/32")}:                              {},
+		{Set: "a6", Prefix: p("fd00::1/128")}:                              {},
+		{Set: "nets4", Prefix: p("10.0.0.0/24")}:                           {},
+		{Set: "nets4", Prefix: p("10.0.1.1/32")}:                           {},
+		{Set: "ports", Port: 80}:                                           {},
+		{Set: "ports", Port: 100, LastPort: 200}:                           {},
+		{Set: "web", Prefix: p("10.0.0.2/32"), Protocol: 6, Port: 80}:      {},
 		{Set: "own4", Prefix: p("10.0.0.1/32"), Beside: "cairn0000000001"}: {},
 	}
 }
