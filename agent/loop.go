@@ -53,7 +53,6 @@ type loop struct {
 	snapshot *datastore.Snapshot // of which the allocator was told
 	sound    *datastore.Snapshot // the last with the own Node as it should be; nil: none was
 	cutOff   string              // why the datastore is away, as logged
-	tidied   uint64              // see untidy
 }
 
 func newLoop(a *Agent) *loop {
@@ -158,10 +157,11 @@ func (l *loop) run(ctx context.Context) error {
 	defer retry.Stop()
 	tidy := time.NewTimer(time.Hour)
 	defer tidy.Stop()
+	var tidying tidying
 	for {
 		retryAt := l.once(ctx)
-		if l.untidy() {
-			tidy.Reset(tidyWait)
+		if wait, due := tidying.wait(l.changes(), time.Now()); due {
+			tidy.Reset(wait)
 		}
 		retry.Stop()
 		if !retryAt.IsZero() {
@@ -176,36 +176,13 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.a.drv.Speaker.Changed():
 		case <-retry.C:
 		case <-tidy.C:
+			tidying.done(l.changes())
 			go debug.FreeOSMemory()
 		case <-resync.C:
 			l.each(func(t table) { t.Doubt() })
 			resync.Reset(l.jittered())
 		}
 	}
-}
-
-// What a change of this many objects took of memory is given back to the system once
-// there was this long time for more: the runtime by itself would keep much of it for
-// good where little changes from then on.
-const (
-	tidyObjects = 1000
-	tidyWait    = 2 * time.Second
-)
-
-// untidy says whether much has changed since it said so last; the start counts as
-// much as it found.
-func (l *loop) untidy() bool {
-	state := l.state.Load()
-	if state == nil {
-		return false
-	}
-	changed := uint64(state.Routes.Len())
-	l.each(func(t table) { changed += t.Status().Writes })
-	much := changed >= l.tidied+tidyObjects
-	if much {
-		l.tidied = changed
-	}
-	return much
 }
 
 // jittered returns the time to the next resync, so that nodes don't all do it at
