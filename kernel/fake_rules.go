@@ -118,7 +118,7 @@ func (r *fakeRuleset) users() map[string]string {
 
 // delSet deletes a set with its elements or entries, unless a chain asks for it.
 func (r *fakeRuleset) delSet(name string, users map[string]string) error {
-	if chain, used := users[name]; used {
+	if chain, used := users[name]; used && !r.sets[name].Shared {
 		return fmt.Errorf("chain %s asks for it: %w", chain, errBusy)
 	}
 	r.dropEntries(name)

@@ -36,6 +36,11 @@ type Set struct {
 	// Ranges lets elements be prefixes, or ranges of ports; without it they are single
 	// ones. Only KeysAddresses and KeysPorts have ranges.
 	Ranges bool
+	// Shared sets, of single addresses, are many: the kernel finds a set by walking over
+	// all. So they are kept together in a few. Unlike others they can be deleted while a
+	// chain asks for them, and have nothing in them then. SharedName makes their names,
+	// which no others have.
+	Shared bool
 	// Other says what else there is to a set that another hand made, such as "map".
 	Other string
 }

@@ -49,6 +49,9 @@ func (s Set) Check(name string) error {
 	case s.IPv6 && (s.Keys == KeysPorts || s.Keys == KeysLinks):
 		return invalid("a set of %s has no family", s.Keys)
 	}
+	if err := s.checkShared(name); err != nil {
+		return err
+	}
 	return checkName("set", name)
 }
 

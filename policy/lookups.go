@@ -54,21 +54,20 @@ func family(v6 bool) string {
 // selectedName returns the name of the set of what a selector, given by its text,
 // chooses.
 func selectedName(text string, nets, nodes, v6 bool) string {
-	kind := "s"
 	switch {
 	case nodes:
-		kind = "h"
+		return "h" + family(v6) + "/" + digest(text)
 	case nets:
-		kind = "n"
+		return "n" + family(v6) + "/" + digest(text)
 	}
-	return kind + family(v6) + "/" + digest(text)
+	return kernel.SharedName(v6, shortDigest(text))
 }
 
 // selected returns the set of what a selector chooses: addresses, or wider nets.
 func selected(s *selector.Selector, nets, nodes, v6 bool) lookup {
 	return lookup{
 		name: selectedName(s.String(), nets, nodes, v6),
-		kind: kernel.Set{IPv6: v6, Ranges: nets}, members: s, nodes: nodes,
+		kind: kernel.Set{IPv6: v6, Ranges: nets, Shared: !nets && !nodes}, members: s, nodes: nodes,
 	}
 }
 

@@ -38,11 +38,17 @@ var abbreviations = map[string]string{
 
 // digest returns a short text that stands for the parts.
 func digest(parts ...string) string {
+	d := shortDigest(parts...)
+	return strings.ToLower(base32.StdEncoding.EncodeToString(d[:]))
+}
+
+func shortDigest(parts ...string) (d [10]byte) {
 	h := sha256.New()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:%s", len(p), p)
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	copy(d[:], h.Sum(nil))
+	return d
 }
 
 // way is how the name of a chain ends.

@@ -55,6 +55,7 @@ func RunRules(t *testing.T, newWorld func(t *testing.T) RulesWorld) {
 		{"a set of another kind is made anew", setOfAnotherKind},
 		{"what another hand made is read and deleted", byAnotherHand},
 		{"many elements", manyElements},
+		{"shared sets", sharedSets}, {"bad shared sets", badSharedSets}, {"many shared sets", manySharedSets},
 		{"what another hand does is told", rulesWatched},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, newWorld(t)) })

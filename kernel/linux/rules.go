@@ -97,16 +97,24 @@ func unlessUnknown(err error) error {
 	return err
 }
 
-// sets lists the sets that have names.
-func (c *rulesConn) sets(ctx context.Context) (found []setFound, err error) {
-	err = c.list(ctx, unix.NFT_MSG_GETSET, func() { found = nil }, func(data []byte) error {
+// sets lists the sets that have names, shared ones included, and what holds those.
+func (c *rulesConn) sets(ctx context.Context) (found, holders []setFound, err error) {
+	err = c.list(ctx, unix.NFT_MSG_GETSET, func() { found, holders = nil, nil }, func(data []byte) error {
 		s, err := parseSet(data)
-		if err == nil && !s.anonymous {
+		switch {
+		case err != nil || s.anonymous:
+		case s.holder:
+			holders = append(holders, s)
+		default:
 			found = append(found, s)
 		}
 		return err
 	})
-	return found, unlessUnknown(err)
+	if err != nil {
+		return nil, nil, unlessUnknown(err)
+	}
+	shared, err := c.shared(ctx, holders)
+	return append(found, shared...), holders, err
 }
 
 // chains lists the chains that have names, without their rules.
@@ -132,7 +140,7 @@ func (c *rulesConn) sweep(ctx context.Context) error {
 	if err != nil || table.uses > fewUses {
 		return err
 	}
-	sets, err := c.sets(ctx)
+	sets, _, err := c.sets(ctx)
 	if err != nil || len(sets) > 0 {
 		return err
 	}
@@ -174,7 +182,7 @@ func (c *rulesConn) table(ctx context.Context) (found tableFound, err error) {
 func (t ruleSets) Read(ctx context.Context) (map[string]kernel.Set, error) {
 	have := make(map[string]kernel.Set)
 	err := t.readRules("read sets", func(conn *rulesConn) error {
-		found, err := conn.sets(ctx)
+		found, _, err := conn.sets(ctx)
 		for _, s := range found {
 			have[s.name] = s.Set
 		}
@@ -243,8 +251,11 @@ func keysOf[K comparable](transactions [][]unit[K]) (n int) {
 	return n
 }
 
+// setsWrite is one Write of sets.
+type setsWrite struct{ rulesWrite[string] }
+
 func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []string) error {
-	w := &rulesWrite[string]{setting: len(set) > 0}
+	w := &setsWrite{rulesWrite[string]{setting: len(set) > 0}}
 	plan := func(conn *rulesConn) error {
 		have, err := conn.find(ctx, slices.Collect(maps.Keys(set)), nil)
 		if err != nil {
@@ -260,14 +271,22 @@ func (t ruleSets) Write(ctx context.Context, set map[string]kernel.Set, del []st
 			switch err := s.Check(name); {
 			case err != nil:
 				w.fail("set", name, err)
+			case exists && old == s:
+			case s.Shared:
+				w.add("set", name, newShared(name, exists, 2*id)...)
 			case !exists:
-				w.add("set", name, newSet(name, s, id))
-			case old != s: // a set's kind can't be changed
-				w.add("set", name, delSet(name), newSet(name, s, id))
+				w.add("set", name, newSet(name, s, 2*id))
+			default: // a set's kind can't be changed
+				w.add("set", name, delSet(name), newSet(name, s, 2*id))
 			}
 		}
 		for _, name := range del {
-			w.add("delete", name, delSet(name))
+			if !kernel.IsSharedName(name) {
+				w.add("delete", name, delSet(name))
+			}
+		}
+		if err := w.delShared(ctx, conn, del); err != nil {
+			return err
 		}
 		w.early, w.units = chunks(w.units, apart), nil
 		return nil

@@ -107,8 +107,12 @@ func (w *chainsWrite) ask(ctx context.Context, conn *rulesConn) error {
 func checkAsked(c kernel.OpenChain, sets map[string]kernel.Set) error {
 	for _, r := range c.List {
 		for _, asked := range r.Asks() {
-			if s, exists := sets[asked.Name]; exists && !asked.Fits(s) {
+			s, exists := sets[asked.Name]
+			switch {
+			case exists && !asked.Fits(s):
 				return fmt.Errorf("set %s is of another kind: %w", asked.Name, unix.EINVAL)
+			case !exists && kernel.IsSharedName(asked.Name): // which the kernel does not know
+				return fmt.Errorf("set %s: %w", asked.Name, unix.ENOENT)
 			}
 		}
 	}

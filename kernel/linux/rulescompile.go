@@ -47,6 +47,7 @@ const (
 	protocolBehind4 = behindIPv4
 	portBehind4     = unix.NFT_REG32_02
 	behind16        = unix.NFT_REG_2
+	behindID        = unix.NFT_REG32_03
 	portBehind6     = unix.NFT_REG32_05
 )
 
@@ -241,9 +242,13 @@ func (l *expressions) address(a kernel.AddrMatch) {
 		loaded.DestRegister = behind16
 		l.add(load(expr.MetaKeyIIFNAME), loaded)
 	default:
+		if kernel.IsSharedName(a.Set) {
+			loaded.DestRegister = behindID
+			l.add(&expr.Immediate{Register: register, Data: appendID(nil, a.Set)})
+		}
 		l.add(loaded)
 	}
-	l.add(&expr.Lookup{SourceRegister: register, SetName: a.Set, Invert: a.Not})
+	l.add(&expr.Lookup{SourceRegister: register, SetName: holderOf(a.Set), Invert: a.Not})
 }
 
 // prefix adds what compares the address that is loaded with a prefix.

@@ -42,7 +42,7 @@ func decompile(list []expr.Any) kernel.Rule {
 func (d *decompiler) read(e expr.Any) {
 	r := &d.rule
 	switch e := e.(type) {
-	case *expr.Meta, *expr.Payload, *expr.Exthdr, *expr.Ct:
+	case *expr.Meta, *expr.Payload, *expr.Exthdr, *expr.Ct, *expr.Immediate:
 		d.loaded = append(d.loaded, e)
 	case *expr.Bitwise:
 		d.mask = e.Mask
@@ -218,7 +218,12 @@ func (d *decompiler) lookedUp(l *expr.Lookup) {
 		return
 	}
 	r := &d.rule
-	m, _ := d.loaded[0].(*expr.Meta)
+	name := l.SetName
+	if id, shared := d.loaded[0].(*expr.Immediate); shared {
+		name = sharedName(d.family == 6, id.Data)
+		d.loaded = d.loaded[1:]
+	}
+	m, _ := firstOf(d.loaded).(*expr.Meta)
 	switch {
 	case l.IsDestRegSet && m != nil:
 		if r.Target, r.Verdict = l.SetName, kernel.InVerdicts; m.Key == expr.MetaKeyOIFNAME {
@@ -228,7 +233,7 @@ func (d *decompiler) lookedUp(l *expr.Lookup) {
 	case m != nil: // with the address behind it
 		d.loaded = d.loaded[1:]
 	}
-	a := kernel.AddrMatch{IPv6: d.family == 6, Not: l.Invert, Set: l.SetName}
+	a := kernel.AddrMatch{IPv6: d.family == 6, Not: l.Invert, Set: name}
 	p, _ := firstOf(d.loaded).(*expr.Payload)
 	switch {
 	case p == nil:

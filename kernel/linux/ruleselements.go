@@ -18,13 +18,13 @@ import (
 func (t ruleElements) Read(ctx context.Context) (map[kernel.Element]struct{}, error) {
 	have := make(map[kernel.Element]struct{})
 	err := t.readRules("read elements", func(conn *rulesConn) error {
-		sets, err := conn.sets(ctx)
+		sets, holders, err := conn.sets(ctx)
 		if err != nil {
 			return err
 		}
-		for _, s := range sets {
-			if s.Other != "" || s.Keys == kernel.KeysLinks {
-				continue // they may be anything, and go with it; or are entries
+		for _, s := range append(sets, holders...) {
+			if s.Other != "" || s.Keys == kernel.KeysLinks || s.Shared || s.Keys == keysShared {
+				continue // they may be anything, and go with it; are entries; or are held elsewhere
 			}
 			found, err := conn.elements(ctx, s)
 			if err != nil {
@@ -60,26 +60,32 @@ type elementsWrite struct{ rulesWrite[kernel.Element] }
 func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}, del []kernel.Element) error {
 	w := &elementsWrite{rulesWrite[kernel.Element]{setting: len(set) > 0}}
 	plan := func(conn *rulesConn) error {
-		adds, dels := bySet(maps.Keys(set)), bySet(slices.Values(del))
-		names := slices.Collect(maps.Keys(adds))
-		for name := range dels {
-			if _, too := adds[name]; !too {
-				names = append(names, name)
+		adds, dels := byHolder(maps.Keys(set)), byHolder(slices.Values(del))
+		names := make(map[string]bool)
+		for _, elements := range []map[string][]kernel.Element{adds, dels} {
+			for _, some := range elements {
+				for _, e := range some {
+					names[e.Set] = true
+				}
 			}
 		}
-		have, err := conn.find(ctx, names, nil)
+		have, err := conn.find(ctx, slices.Collect(maps.Keys(names)), nil)
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			s, exists := have.sets[name]
-			if exists { // what goes makes room for what comes
-				w.change("delete", s, dels[name])
+		there := func(e kernel.Element) bool { _, exists := have.sets[e.Set]; return exists }
+		holders := slices.Collect(maps.Keys(adds))
+		for holder := range dels {
+			if _, too := adds[holder]; !too {
+				holders = append(holders, holder)
 			}
-			w.change("set", s, slices.DeleteFunc(adds[name], func(e kernel.Element) bool {
-				err := e.Check(s)
-				if !exists {
-					err = fmt.Errorf("set %s: %w", name, unix.ENOENT)
+		}
+		for _, holder := range holders { // what goes makes room for what comes
+			w.change("delete", have.sets, slices.DeleteFunc(dels[holder], func(e kernel.Element) bool { return !there(e) && !kernel.IsSharedName(e.Set) }))
+			w.change("set", have.sets, slices.DeleteFunc(adds[holder], func(e kernel.Element) bool {
+				err := e.Check(have.sets[e.Set])
+				if !there(e) {
+					err = fmt.Errorf("set %s: %w", e.Set, unix.ENOENT)
 				}
 				if err != nil {
 					w.fail("set", e, err)
@@ -87,32 +93,40 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 				return err != nil
 			}))
 		}
-		w.early = chunks(w.units, func(a, b unit[kernel.Element]) bool { return a.keys[0].Set == b.keys[0].Set })
+		w.early = chunks(w.units, func(a, b unit[kernel.Element]) bool { return holderOf(a.keys[0].Set) == holderOf(b.keys[0].Set) })
 		w.units = nil
 		return nil
 	}
 	return w.run(ctx, t.rulesDriver, "write elements", plan, nil)
 }
 
-// bySet returns the elements of each set.
-func bySet(elements iter.Seq[kernel.Element]) map[string][]kernel.Element {
+// byHolder returns the elements of each set of the kernel's.
+func byHolder(elements iter.Seq[kernel.Element]) map[string][]kernel.Element {
 	sizes := make(map[string]int)
 	for e := range elements {
-		sizes[e.Set]++
+		sizes[holderOf(e.Set)]++
 	}
 	m := make(map[string][]kernel.Element, len(sizes))
 	for e := range elements {
-		some := m[e.Set]
+		holder := holderOf(e.Set)
+		some := m[holder]
 		if some == nil {
-			some = make([]kernel.Element, 0, sizes[e.Set])
+			some = make([]kernel.Element, 0, sizes[holder])
 		}
-		m[e.Set] = append(some, e)
+		m[holder] = append(some, e)
 	}
 	return m
 }
 
-// change adds what the elements of one set need to the transaction.
-func (w *elementsWrite) change(op string, s kernel.Set, elements []kernel.Element) {
+// change adds what the elements of one set of the kernel's need to the transaction.
+func (w *elementsWrite) change(op string, sets map[string]kernel.Set, elements []kernel.Element) {
+	if len(elements) == 0 {
+		return
+	}
+	s := sets[elements[0].Set]
+	if ipv6, _, shared := kernel.ParseSharedName(elements[0].Set); shared {
+		s = kernel.Set{Keys: keysMembers, IPv6: ipv6}
+	}
 	kind, flags := unix.NFT_MSG_NEWSETELEM, netlink.Create
 	if op == "delete" {
 		kind, flags = unix.NFT_MSG_DELSETELEM, 0
@@ -139,7 +153,7 @@ func setElements(kind int, flags netlink.HeaderFlags, s kernel.Set, elements []k
 			list = appendElement(list, key, true)
 		}
 	}
-	return elementsRequest(kind, flags, elements[0].Set, list)
+	return elementsRequest(kind, flags, holderOf(elements[0].Set), list)
 }
 
 // elementsRequest builds a message about a list of elements.

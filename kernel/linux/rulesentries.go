@@ -63,7 +63,7 @@ func (v verdictFound) entry() kernel.Chain {
 
 // entries lists the entries of all verdict maps, by key.
 func (c *rulesConn) entries(ctx context.Context) (map[string]kernel.Chain, error) {
-	sets, err := c.sets(ctx)
+	sets, _, err := c.sets(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -140,9 +140,12 @@ func parseExpression(b []byte) (name string, e expr.Any) {
 	case "notrack":
 		e = new(expr.Notrack)
 	case "immediate":
-		var i expr.Immediate
-		if expr.Unmarshal(unix.NFPROTO_INET, content, &i) != nil || i.Register != unix.NFT_REG_VERDICT || len(i.Data) > 0 {
+		i := new(expr.Immediate)
+		switch {
+		case expr.Unmarshal(unix.NFPROTO_INET, content, i) != nil, (i.Register == unix.NFT_REG_VERDICT) != (len(i.Data) == 0):
 			return name, nil
+		case len(i.Data) > 0:
+			return name, i
 		}
 		e = new(expr.Verdict)
 	default:

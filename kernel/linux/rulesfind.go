@@ -85,7 +85,7 @@ func (c *rulesConn) find(ctx context.Context, sets, chains []string) (rulesFound
 		}
 	}
 	if sets = missing; len(sets) >= manySets {
-		all, err := c.sets(ctx)
+		all, _, err := c.sets(ctx)
 		if err != nil {
 			return found, err
 		}
@@ -96,7 +96,7 @@ func (c *rulesConn) find(ctx context.Context, sets, chains []string) (rulesFound
 	}
 	requests := make([]netlink.Message, 0, len(sets)+len(chains))
 	for _, name := range sets {
-		requests = append(requests, rulesRequest(unix.NFT_MSG_GETSET, 0, text(unix.NFTA_SET_NAME, name)))
+		requests = append(requests, setRequest(name))
 	}
 	for _, key := range chains {
 		if isEntry(key) {
@@ -116,6 +116,10 @@ func (c *rulesConn) find(ctx context.Context, sets, chains []string) (rulesFound
 			return unlessUnknown(err)
 		case entry:
 			return found.addEntry(chains[i-len(sets)], m.Data)
+		case i < len(sets) && kernel.IsSharedName(sets[i]):
+			s := sharedSet(sets[i])
+			found.sets[sets[i]], c.known.sets[sets[i]] = s, s
+			return nil
 		case i >= len(sets):
 			ch, err := parseChain(m.Data)
 			found.chains[ch.name] = ch.Chain

@@ -24,6 +24,8 @@ func appendKey(b []byte, s kernel.Set, e kernel.Element) []byte {
 		return append(binary.BigEndian.AppendUint16(b, e.Port), 0, 0)
 	case kernel.KeysSources:
 		return appendAddr(append(b, linkData(e.Beside)...), e.Prefix.Addr())
+	case keysMembers:
+		return appendAddr(appendID(b, e.Set), e.Prefix.Addr())
 	}
 	return appendAddr(b, e.Prefix.Addr())
 }
@@ -85,6 +87,9 @@ func elementOf(name string, s kernel.Set, key, last []byte) (e kernel.Element, o
 		parts, rest = append(parts, rest[:length]), rest[take:]
 	}
 	switch e.Set = name; s.Keys {
+	case keysMembers:
+		e.Set = sharedName(s.IPv6, key)
+		parts = parts[sharedPartCount:]
 	case kernel.KeysPorts:
 		e.Port = binary.BigEndian.Uint16(key)
 		if l := binary.BigEndian.Uint16(last); l != e.Port {

@@ -20,7 +20,8 @@ const (
 	typeProtocol = 12
 	typePort     = 13
 	typeLink     = 41
-	typeBits     = 6 // what a type of several takes for each
+	typeMark     = 19 // any four bytes
+	typeBits     = 6  // what a type of several takes for each
 )
 
 // typeVerdict is the type of what a verdict map leads to (NFT_DATA_VERDICT).
@@ -51,6 +52,10 @@ func keyParts(s kernel.Set) []keyPart {
 		return []keyPart{{typeLink, linkNameLen}, address}
 	case kernel.KeysLinks:
 		return []keyPart{{typeLink, linkNameLen}}
+	case keysMembers:
+		return append(sharedParts(), address)
+	case keysShared:
+		return sharedParts()
 	}
 	return []keyPart{address}
 }
@@ -74,7 +79,7 @@ func keyType(s kernel.Set) (kind, length uint32) {
 
 // kindOfKey returns the set whose keys have this type and length.
 func kindOfKey(kind, length uint32) (s kernel.Set, ok bool) {
-	for _, keys := range []kernel.Keys{kernel.KeysAddresses, kernel.KeysPorts, kernel.KeysServices, kernel.KeysSources, kernel.KeysLinks} {
+	for _, keys := range []kernel.Keys{kernel.KeysAddresses, kernel.KeysPorts, kernel.KeysServices, kernel.KeysSources, kernel.KeysLinks, keysMembers, keysShared} {
 		for _, v6 := range []bool{false, true} {
 			s := kernel.Set{Keys: keys, IPv6: v6}
 			if k, l := keyType(s); k == kind && l == length {
@@ -98,6 +103,13 @@ func setFlags(s kernel.Set) (flags uint32) {
 
 // newSet makes a set. id is unique in the transaction.
 func newSet(name string, s kernel.Set, id uint32) netlink.Message {
+	m := haveSet(name, s, id)
+	m.Header.Flags |= netlink.Excl
+	return m
+}
+
+// haveSet makes a set unless there is one of its kind.
+func haveSet(name string, s kernel.Set, id uint32) netlink.Message {
 	kind, length := keyType(s)
 	attrs := []netlink.Attribute{
 		text(unix.NFTA_SET_NAME, name), number(unix.NFTA_SET_FLAGS, setFlags(s)),
@@ -108,7 +120,7 @@ func newSet(name string, s kernel.Set, id uint32) netlink.Message {
 		attrs = append(attrs, number(unix.NFTA_SET_DATA_TYPE, typeVerdict), number(unix.NFTA_SET_DATA_LEN, 0),
 			netlink.Attribute{Type: unix.NFTA_SET_USERDATA, Data: append([]byte{keyOrder, 4}, binary.NativeEndian.AppendUint32(nil, hostOrder)...)})
 	}
-	return rulesRequest(unix.NFT_MSG_NEWSET, netlink.Create|netlink.Excl, attrs...)
+	return rulesRequest(unix.NFT_MSG_NEWSET, netlink.Create, attrs...)
 }
 
 func delSet(name string) netlink.Message {
@@ -120,6 +132,7 @@ type setFound struct {
 	name string
 	kernel.Set
 	anonymous bool // part of a rule, and goes with it
+	holder    bool // of shared sets, and nobody's concern
 }
 
 func parseSet(data []byte) (setFound, error) {
@@ -150,6 +163,9 @@ func parseSet(data []byte) (setFound, error) {
 	})
 	s, known := kindOfKey(kind, length)
 	s.Ranges = flags&unix.NFT_SET_INTERVAL != 0
+	if known && flags == 0 && size == 0 && isHolder(name, s) {
+		return setFound{name: name, Set: s, holder: true}, err
+	}
 	// Ranges in keys of several parts are marked so, and passed over here.
 	if !known || s.Check("any") != nil || flags != setFlags(s) || size != 0 || (leadsTo == typeVerdict) != (s.Keys == kernel.KeysLinks) {
 		s.Other = fmt.Sprintf("set of keys of type %#x and %d bytes, with flags %#x, for %d elements", kind, length, flags, size)

@@ -222,7 +222,7 @@ func (c *policed) changeRule(ctx context.Context, i int) (begin, written, done t
 func (c *policed) changeAddress(ctx context.Context, i int) (begin, written, done time.Time, err error) {
 	n := i * 7 % c.endpoints
 	addr := endpointAddr(n, 1+i*7/c.endpoints)
-	w, err := watch(ctx, c.lab, ruleset(addressData(addr)))
+	w, err := watch(ctx, c.lab, ruleset(memberData(addr)))
 	if err != nil {
 		return begin, written, done, err
 	}

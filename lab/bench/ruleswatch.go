@@ -12,7 +12,7 @@ import (
 )
 
 // ruleset is what the kernel tells of nftables: the rules and elements in whose
-// messages what, which is made by portData or addressData, is found, and the ends of
+// messages what, which is made by portData or memberData, is found, and the ends of
 // all transactions.
 func ruleset(what []byte) watched {
 	return watched{unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, func(m syscall.NetlinkMessage) (told, bool) {
@@ -38,8 +38,8 @@ func ruleset(what []byte) watched {
 // portData is a port as rules and elements hold it.
 func portData(port uint16) []byte { return valueData(binary.BigEndian.AppendUint16(nil, port)) }
 
-// addressData is an address as rules and elements hold it.
-func addressData(a netip.Addr) []byte { return valueData(a.AsSlice()) }
+// memberData is an address as the elements of shared sets hold it: behind the end of an ID.
+func memberData(a netip.Addr) []byte { return append([]byte{0, 0}, a.AsSlice()...) }
 
 // valueData returns the attribute NFTA_DATA_VALUE.
 func valueData(value []byte) []byte {
