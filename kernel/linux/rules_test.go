@@ -155,3 +155,18 @@ func TestSetOfAnotherKind(t *testing.T) {
 	kerneltest.Put(t, w.sets, map[string]kernel.Set{"other": {IPv6: true}})
 	put("other", "2001:db8::1/128")
 }
+
+// TestHolderDeletedByAnotherHand deletes the set that holds a shared one: nobody knows how
+// to make it but who puts elements in.
+func TestHolderDeletedByAnotherHand(t *testing.T) {
+	w := newRulesWorld(t)
+	name := kernel.SharedName(false, kernel.SharedID{0xff})
+	sets, e := map[string]kernel.Set{name: {Shared: true}}, kerneltest.Member(name, "192.0.2.1")
+	kerneltest.Put(t, w.sets, sets)
+	for range 2 {
+		kerneltest.Put(t, w.elements, elementMap([]kernel.Element{e}))
+		kerneltest.WantRules(t, w, sets, []kernel.Element{e}, nil)
+		w.nft(t, "delete set inet cairn "+holderOf(name))
+		kerneltest.WantRules(t, w, sets, nil, nil)
+	}
+}

@@ -55,10 +55,13 @@ func (c *rulesConn) boundaries(ctx context.Context, set string) (found []boundar
 	return found, err
 }
 
-type elementsWrite struct{ rulesWrite[kernel.Element] }
+type elementsWrite struct {
+	rulesWrite[kernel.Element]
+	made []string // holders of shared sets that are made if need be
+}
 
 func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}, del []kernel.Element) error {
-	w := &elementsWrite{rulesWrite[kernel.Element]{setting: len(set) > 0}}
+	w := &elementsWrite{rulesWrite: rulesWrite[kernel.Element]{setting: len(set) > 0}}
 	plan := func(conn *rulesConn) error {
 		adds, dels := byHolder(maps.Keys(set)), byHolder(slices.Values(del))
 		names := make(map[string]bool)
@@ -81,8 +84,7 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 			}
 		}
 		for _, holder := range holders { // what goes makes room for what comes
-			w.change("delete", have.sets, slices.DeleteFunc(dels[holder], func(e kernel.Element) bool { return !there(e) && !kernel.IsSharedName(e.Set) }))
-			w.change("set", have.sets, slices.DeleteFunc(adds[holder], func(e kernel.Element) bool {
+			coming := slices.DeleteFunc(adds[holder], func(e kernel.Element) bool {
 				err := e.Check(have.sets[e.Set])
 				if !there(e) {
 					err = fmt.Errorf("set %s: %w", e.Set, unix.ENOENT)
@@ -91,13 +93,32 @@ func (t ruleElements) Write(ctx context.Context, set map[kernel.Element]struct{}
 					w.fail("set", e, err)
 				}
 				return err != nil
-			}))
+			})
+			w.hold(conn, holder, coming)
+			w.change("delete", have.sets, slices.DeleteFunc(dels[holder], func(e kernel.Element) bool { return !there(e) && !kernel.IsSharedName(e.Set) }))
+			w.change("set", have.sets, coming)
 		}
 		w.early = chunks(w.units, func(a, b unit[kernel.Element]) bool { return holderOf(a.keys[0].Set) == holderOf(b.keys[0].Set) })
 		w.units = nil
 		return nil
 	}
-	return w.run(ctx, t.rulesDriver, "write elements", plan, nil)
+	done := func(conn *rulesConn) error {
+		for _, holder := range w.made {
+			conn.known.holders[holder] = len(w.failed) == 0
+		}
+		return nil
+	}
+	return w.run(ctx, t.rulesDriver, "write elements", plan, done)
+}
+
+// hold has elements of shared sets come with what holds them, unless that is there for
+// sure: another hand can delete it as long as no chain asks for it.
+func (w *elementsWrite) hold(conn *rulesConn, holder string, elements []kernel.Element) {
+	if len(elements) == 0 || !kernel.IsSharedName(elements[0].Set) || conn.known.holders[holder] {
+		return
+	}
+	w.made = append(w.made, holder)
+	w.units = append(w.units, unitOf("set", elements[0], haveSet(holder, holderKind(holder), uint32(len(w.made)))))
 }
 
 // byHolder returns the elements of each set of the kernel's.
@@ -124,8 +145,8 @@ func (w *elementsWrite) change(op string, sets map[string]kernel.Set, elements [
 		return
 	}
 	s := sets[elements[0].Set]
-	if ipv6, _, shared := kernel.ParseSharedName(elements[0].Set); shared {
-		s = kernel.Set{Keys: keysMembers, IPv6: ipv6}
+	if kernel.IsSharedName(elements[0].Set) {
+		s = holderKind(elements[0].Set)
 	}
 	kind, flags := unix.NFT_MSG_NEWSETELEM, netlink.Create
 	if op == "delete" {

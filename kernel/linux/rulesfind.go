@@ -29,6 +29,7 @@ type rulesFound struct {
 type knownSets struct {
 	generation uint32 // 0: none
 	sets       map[string]kernel.Set
+	holders    map[string]bool // of shared sets, which are there
 }
 
 // committed notes a transaction of our own.
@@ -64,7 +65,7 @@ func (c *rulesConn) generation(ctx context.Context) (now uint32, err error) {
 func (c *rulesConn) hold(ctx context.Context) error {
 	now, err := c.generation(ctx)
 	if c.known.sets == nil || now == 0 || now != c.known.generation {
-		c.known = knownSets{now, map[string]kernel.Set{}}
+		c.known = knownSets{now, map[string]kernel.Set{}, map[string]bool{}}
 	}
 	return err
 }

@@ -139,11 +139,21 @@ type boundary struct {
 // elementsOf puts boundaries together: a range goes up to the next end. nft(8) writes
 // an end before the first range too.
 func elementsOf(s setFound, found []boundary) []kernel.Element {
-	var elements []kernel.Element
+	elements := make([]kernel.Element, 0, len(found))
+	names := make(map[string]string) // of shared sets: many elements have one
 	add := func(key, last []byte) {
-		if e, ok := elementOf(s.name, s.Set, key, last); ok {
-			elements = append(elements, e)
+		e, ok := elementOf(s.name, s.Set, key, last)
+		if !ok {
+			return
 		}
+		if s.Keys == keysMembers {
+			if name, known := names[e.Set]; known {
+				e.Set = name
+			} else {
+				names[e.Set] = e.Set
+			}
+		}
+		elements = append(elements, e)
 	}
 	if !s.Ranges {
 		for _, b := range found {

@@ -77,6 +77,10 @@ func holderOf(name string) string {
 	return holders[i][kernel.SharedPrefix(name)>>(10-holderBits)]
 }
 
+// holderKind returns the kind of a set that holds shared ones, by its name or by that of
+// one that it holds.
+func holderKind(name string) kernel.Set { return kernel.Set{Keys: keysMembers, IPv6: name[1] == '6'} }
+
 // indexOf returns the name of the set of the kernel's that has the ID of a shared set.
 func indexOf(name string) string { return name[:len("m4")] }
 
@@ -133,9 +137,8 @@ func newShared(name string, other bool, id uint32) (messages []netlink.Message) 
 	if other {
 		messages = append(messages, delSet(name))
 	}
-	s := sharedSet(name)
 	return append(messages,
-		haveSet(holderOf(name), kernel.Set{Keys: keysMembers, IPv6: s.IPv6}, id),
+		haveSet(holderOf(name), holderKind(name), id),
 		haveSet(indexOf(name), kernel.Set{Keys: keysShared}, id+1),
 		sharedRequest(unix.NFT_MSG_NEWSETELEM, netlink.Create, name))
 }
@@ -154,7 +157,7 @@ func (w *setsWrite) delShared(ctx context.Context, conn *rulesConn, names []stri
 		byHolder[holder][name] = true
 	}
 	for holder, going := range byHolder {
-		s := setFound{name: holder, Set: kernel.Set{Keys: keysMembers, IPv6: holder[1] == '6'}}
+		s := setFound{name: holder, Set: holderKind(holder)}
 		elements, err := conn.elements(ctx, s)
 		if err != nil {
 			return err

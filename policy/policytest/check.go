@@ -24,7 +24,11 @@ func hasPorts(protocol uint8) bool {
 	return slices.Contains([]uint8{6, 17, 33, 132, 136}, protocol)
 }
 
-func checkSet(s kernel.Set) error {
+func checkSet(name string, s kernel.Set) error {
+	is6, _, shared := kernel.ParseSharedName(name)
+	if shared != s.Shared || shared && s != (kernel.Set{Shared: true, IPv6: is6}) {
+		return errors.New("it has the name of another kind of set")
+	}
 	switch s.Keys {
 	case kernel.KeysAddresses, kernel.KeysPorts:
 	case kernel.KeysServices, kernel.KeysSources, kernel.KeysLinks:
@@ -135,7 +139,7 @@ func (r *Ruleset) checkSets(rule kernel.Rule) error {
 			return nil
 		}
 		have, ok := r.sets[name]
-		have.Ranges = false
+		have.Ranges, have.Shared = false, false // which rules need not know
 		if old, twice := want[name]; !ok || have != s || twice && old != s {
 			return fmt.Errorf("there is no set %s of %+v", name, s)
 		}

@@ -39,6 +39,8 @@ func TestRefusals(t *testing.T) {
 		"nothing":                    {want: ""},
 		"set of another hand":        {sets: setsOf{"x": {Other: "map"}}, want: "unknown kind map"},
 		"set of unknown keys":        {sets: setsOf{"x": {Keys: "marks"}}, want: `unknown keys "marks"`},
+		"shared by name only":        {sets: setsOf{kernel.SharedName(false, kernel.SharedID{}): {}}, want: "name of another kind"},
+		"shared by kind only":        {sets: setsOf{"x": {Shared: true}}, want: "name of another kind"},
 		"ranges of services":         {sets: setsOf{"x": {Keys: kernel.KeysServices, Ranges: true}}, want: "no ranges"},
 		"element of no set":          {elements: element(kernel.Element{Set: "none", Prefix: p("10.0.0.1/32")}), want: "no such set"},
 		"range in a set without":     {elements: element(kernel.Element{Set: "a4", Prefix: p("10.0.0.0/31")}), want: "has no ranges"},

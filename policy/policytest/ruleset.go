@@ -69,7 +69,7 @@ func NewRuleset(sets iter.Seq2[string, kernel.Set], elements iter.Seq2[kernel.El
 		}
 	}
 	for name, s := range r.sets {
-		add("set "+name, checkSet(s))
+		add("set "+name, checkSet(name, s))
 		r.members[name] = members{single: make(map[kernel.Element]bool)}
 	}
 	for e := range elements {

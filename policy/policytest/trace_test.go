@@ -264,7 +264,7 @@ func TestKnowsEveryField(t *testing.T) {
 		{kernel.Limit{}, "Rate Burst"},
 		{kernel.Log{}, "Group Prefix"},
 		{kernel.Chain{}, "Hook Type Priority Rules To Other"},
-		{kernel.Set{}, "Keys IPv6 Ranges Other"},
+		{kernel.Set{}, "Keys IPv6 Ranges Shared Other"},
 		{kernel.Element{}, "Set Prefix Beside Protocol Port LastPort"},
 	} {
 		var names []string
