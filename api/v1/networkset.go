@@ -33,6 +33,9 @@ type NetworkSetSpec struct {
 	Nets []string `json:"nets,omitempty"`
 }
 
+// IsZero says whether the set is empty, in whatever words: then it is kept as nothing.
+func (s NetworkSetSpec) IsZero() bool { return len(s.Nets) == 0 }
+
 // Prefixes returns the valid ones of the set's ranges and addresses, as ranges.
 func (s *NetworkSetSpec) Prefixes() []netip.Prefix { return ParseNets(s.Nets) }
 
